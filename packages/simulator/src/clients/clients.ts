@@ -488,14 +488,16 @@ class Call implements ResponseListener {
 
   /** A client that hears nothing says so, and leaves. */
   #wait(): void {
-    this.#endPatience = this.#life.at(this.#heardNs + PATIENCE_NS, () => {
-      const { world } = this.#load;
-      if (world.loop.nowNs < this.#heardNs + PATIENCE_NS) {
+    const { world } = this.#load;
+    // Once nothing fails, an answer that was lost before has as long as any.
+    const waitsUntilNs = () => Math.max(this.#heardNs, world.calmSinceNs ?? 0) + PATIENCE_NS;
+    this.#endPatience = this.#life.at(waitsUntilNs(), () => {
+      if (world.loop.nowNs < waitsUntilNs()) {
         this.#wait();
         return;
       }
       const { calmSinceNs } = world;
-      if (calmSinceNs !== null && world.loop.nowNs - calmSinceNs >= PATIENCE_NS) {
+      if (calmSinceNs !== null) {
         world.judge.violated('live', `${this.#name} has heard nothing for two minutes`);
       }
       world.judge.reached('client lost its patience');

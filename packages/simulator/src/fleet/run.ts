@@ -48,7 +48,7 @@ export function runFleet(run: FleetRun): Readonly<Record<string, number>> {
         keys: fleet.keys,
         targets: [{ host: GATEWAY_HOST, port: GATEWAY_PORT }],
         thinkNs: random.of([1e9, 5e9, 20e9]),
-        outputMax: random.of([4, 16]),
+        outputMax: random.of([4, 16, 60]),
         promptMax: random.of([8, 40]),
         hasLimits: false,
         isPeaceful: false,
@@ -62,6 +62,12 @@ export function runFleet(run: FleetRun): Readonly<Record<string, number>> {
       'fleet-loss',
       'fleet-reset',
       'fleet-gateway-kill',
+    );
+    fleet.judge.hasSteadyControl = !has(
+      'control-kill',
+      'control-power',
+      'control-pause',
+      'database-restart',
     );
     unleashOn(fleet, world, new Random(world.seed, 'faults'), run.faults);
     const operations = new Operations(world, fleet, new Random(world.seed, 'operations'));

@@ -141,6 +141,8 @@ export class DiskError extends Error {
  */
 export class Disk {
   readonly faults: DiskFaults = { isFull: false, failing: 0, isLying: false };
+  /** Called once, after the next sync: faults aim at it. */
+  afterSync: (() => void) | null = null;
   readonly #random: Random;
   #entries = new Map<string, File | 'folder'>();
   #kept = new Map<string, File | 'folder'>();
@@ -212,6 +214,9 @@ export class Disk {
       else this.#kept.set(name, entry);
     }
     this.#changes = [];
+    const { afterSync } = this;
+    this.afterSync = null;
+    afterSync?.();
   }
 
   /** The machine loses its power. */

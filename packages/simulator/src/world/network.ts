@@ -79,8 +79,8 @@ export class SimulatedSocket extends Duplex {
   ) {
     super({
       allowHalfOpen: options.allowHalfOpen,
-      readableHighWaterMark: 16_384,
-      writableHighWaterMark: 16_384,
+      readableHighWaterMark: net.socketBytes,
+      writableHighWaterMark: net.socketBytes,
     });
     this.#net = net;
     this.life = life;
@@ -276,6 +276,8 @@ export class Network {
   /** Which host a name leads to now. */
   resolve: (name: string) => string = (name) => name;
   readonly quality: Quality = { leastNs: 50_000, mostNs: 400_000, loss: 0, split: 0 };
+  /** What a socket takes before its writer has to wait. */
+  socketBytes = 16_384;
   #ports = 40_000;
 
   constructor(loop: Loop, random: Random) {
