@@ -120,8 +120,8 @@ export const FLEET_MUTANTS: readonly Mutant[] = [
     name: 'lost-machine-keeps-lock',
     what: 'a database waits for ever for a machine that is gone in the midst of a change',
     file: 'control/dist/store/postgres.js',
-    find: 'export const IDLE_MS = 5000;',
-    replace: 'export const IDLE_MS = 5e12;',
+    find: 'export const IDLE_MS = 2000;',
+    replace: 'export const IDLE_MS = 2e12;',
     breaks: ['live'],
   },
   {

@@ -21,7 +21,11 @@ export class SocketError extends Error {
   readonly code: string;
 
   constructor(code: string) {
+    const { stackTraceLimit } = Error;
+    // What the network does comes from nowhere in the code.
+    Error.stackTraceLimit = 0;
     super(code);
+    Error.stackTraceLimit = stackTraceLimit;
     this.code = code;
   }
 }
