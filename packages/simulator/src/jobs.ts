@@ -1,5 +1,4 @@
 import { execFile } from 'node:child_process';
-import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { type CoverageRow, coverageTable } from './coverage.ts';
 import type { Violation } from './world/judge.ts';
@@ -20,14 +19,17 @@ export interface Figures {
 /** Simulations leave much behind that is soon nobody's: a larger nursery costs less of it twice. */
 const NODE_FLAGS = ['--max-semi-space-size=32'];
 
-/** Seeds `first` to `last`, shared by so many processes; each ends at its first failure. */
+/**
+ * Seeds `first` to `last`, shared by so many processes of the script `main`; each ends at its first
+ * failure.
+ */
 export async function runShared(
+  main: string,
   first: number,
   last: number,
   jobs: number,
   flags: readonly string[],
 ): Promise<Figures> {
-  const main = fileURLToPath(new URL('./main.js', import.meta.url));
   const count = last - first + 1;
   const bounds = Array.from({ length: jobs + 1 }, (_, job) =>
     Math.round(first + (count * job) / jobs),

@@ -1,4 +1,5 @@
 import { writeFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { coverageTable } from './coverage.ts';
 import { FAULT_NAMES } from './faults.ts';
@@ -109,7 +110,7 @@ async function main(): Promise<number> {
   // Many are run by processes of their own.
   const isShared = first !== last && !wanted.isOwn && wanted.history === undefined;
   const figures = isShared
-    ? await runShared(first, last, wanted.jobs, wanted.passedOn)
+    ? await runShared(fileURLToPath(import.meta.url), first, last, wanted.jobs, wanted.passedOn)
     : await runHere(wanted);
   if (isJson) print(JSON.stringify(figures, null, 2));
   else if (first !== last) {

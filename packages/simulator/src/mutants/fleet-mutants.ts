@@ -44,7 +44,8 @@ export const FLEET_MUTANTS: readonly Mutant[] = [
     file: 'control/dist/agent/agent.js',
     find:
       'if (guest !== undefined || this.#hasBegun(each.replica))\n                continue;\n' +
-      '            // GPUs of one that is on its way out are not free yet, whatever control thinks.\n' +
+      '            // GPUs of one that is on its way out are not free yet, ' +
+      'whatever control thinks.\n' +
       '            const isTaken = this.#memory.begun.some(({ modules }) => ',
     replace:
       'if (guest !== undefined)\n                continue;\n' +
