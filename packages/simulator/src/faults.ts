@@ -149,6 +149,13 @@ const HASTE = [1, 3, 10, 30] as const;
 const BUSY_HASTE = 5;
 const BUSY_THINK_NS = 10e6;
 
+/**
+ * Some wait until the disk of a server has been written to, and happen soon after it: what is
+ * between two writes that belong together is short.
+ */
+const AIMED_SHARE = 0.3;
+const AIMED_NS = 2e6;
+
 /** Lets the chosen kinds happen again and again until the world is calm. */
 export function unleash(
   world: World,
@@ -158,6 +165,10 @@ export function unleash(
 ): void {
   const { loop, judge } = world;
   const haste = random.of(HASTE) * (thinkNs < BUSY_THINK_NS ? BUSY_HASTE : 1);
+  const later = (inNs: number, action: () => void) => {
+    loop.at(loop.nowNs + inNs, () => world.isCalm || action(), null);
+  };
+  const lasts = (mostNs: number) => random.below(mostNs) / haste;
   for (const name of chosen) {
     const fault: Fault = FAULTS[name];
     const next = () => {
@@ -168,13 +179,15 @@ export function unleash(
         () => {
           if (world.isCalm) return;
           const server = random.of(world.servers);
-          judge.note(`fault ${name} at ${server.host}`);
-          judge.reached(`fault: ${name}`);
-          const later = (inNs: number, action: () => void) => {
-            loop.at(loop.nowNs + inNs, () => world.isCalm || action(), null);
+          const begin = () => {
+            if (world.isCalm) return;
+            judge.note(`fault ${name} at ${server.host}`);
+            judge.reached(`fault: ${name}`);
+            fault.begin({ world, random, server, lasts, later });
           };
-          const lasts = (mostNs: number) => random.below(mostNs) / haste;
-          fault.begin({ world, random, server, lasts, later });
+          if (random.chance(AIMED_SHARE)) {
+            server.disk.afterSync = () => later(random.below(AIMED_NS), begin);
+          } else begin();
           next();
         },
         null,

@@ -1,8 +1,10 @@
 import { writeFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { coverageTable } from './coverage.ts';
 import { FAULT_NAMES } from './faults.ts';
 import { FLEET_FAULT_NAMES } from './fleet/faults.ts';
+import { type Figures, runShared } from './jobs.ts';
 import { findMutant } from './mutants/find.ts';
 import { FLEET_MUTANTS } from './mutants/fleet-mutants.ts';
 import { MUTANTS } from './mutants/mutants.ts';
@@ -16,6 +18,7 @@ const HELP = `usage: npm run simulate -- [flags]
   --faults A,B      kinds of faults, "none" or "all"; default: the seed says
                     ${FAULT_NAMES.join(' ')}
                     and of a fleet: ${FLEET_FAULT_NAMES.join(' ')}
+  --jobs N          processes that share the seeds (default 1)
   --fleet           a fleet: control, agents, fabric and guests besides
   --history FILE    writes what happened, a line each
   --no-shrink       leaves a failure as large as it is
@@ -35,10 +38,13 @@ function options() {
       seeds: { type: 'string' },
       requests: { type: 'string' },
       faults: { type: 'string' },
+      jobs: { type: 'string' },
       fleet: { type: 'boolean' },
       history: { type: 'string' },
       mutants: { type: 'string' },
       'no-shrink': { type: 'boolean' },
+      // Of a process that has a share of the seeds.
+      own: { type: 'boolean' },
       json: { type: 'boolean' },
       help: { type: 'boolean' },
     },
@@ -49,7 +55,22 @@ function options() {
   if (requests !== undefined && !(Number.isSafeInteger(requests) && requests > 0)) {
     throw new BadArgument('--requests: must be a whole number from 1 on');
   }
+  const jobs = Number(values.jobs ?? 1);
+  if (!(Number.isSafeInteger(jobs) && jobs > 0)) {
+    throw new BadArgument('--jobs: must be a whole number from 1 on');
+  }
+  if (jobs > 1 && values.history !== undefined) {
+    throw new BadArgument('--history: of one process alone, without --jobs');
+  }
+  const passedOn = [
+    ...(values.requests === undefined ? [] : ['--requests', values.requests]),
+    ...(values.faults === undefined ? [] : ['--faults', values.faults]),
+    ...(values.fleet === true ? ['--fleet'] : []),
+  ];
   return {
+    jobs,
+    passedOn,
+    isOwn: values.own === true,
     first: Number(range[1]),
     last: Number(range[2]),
     requests,
@@ -85,51 +106,62 @@ async function main(): Promise<number> {
     return 0;
   }
   if (wanted.mutants !== undefined) return findMutants(wanted.mutants, wanted);
-  const { first, last, requests, faults, isJson } = wanted;
+  const { first, last, isJson } = wanted;
+  // Many are run by processes of their own.
+  const isShared = first !== last && !wanted.isOwn && wanted.history === undefined;
+  const figures = isShared
+    ? await runShared(fileURLToPath(import.meta.url), first, last, wanted.jobs, wanted.passedOn)
+    : await runHere(wanted);
+  if (isJson) print(JSON.stringify(figures, null, 2));
+  else if (first !== last) {
+    const { coverage, seeds, requests, processorSeconds } = figures;
+    for (const { what, count } of coverage) print(`${String(count).padStart(9)}  ${what}`);
+    print(`${seeds} seeds, ${requests} requests, ${processorSeconds.toFixed(1)} s of processor`);
+  }
+  const { failedSeed } = figures;
+  if (failedSeed === null) return 0;
+  if (!wanted.isOwn) await showFailure(failedSeed, wanted);
+  return 1;
+}
+
+type Wanted = ReturnType<typeof options>;
+
+/** Seeds in this process, one after the other, until one fails. */
+async function runHere(wanted: Wanted): Promise<Figures> {
+  const { first, last, requests, faults, isFleet, history, isJson } = wanted;
   const began = process.cpuUsage();
   const results: SimulationResult[] = [];
   let failed: SimulationResult | undefined;
   for (let seed = first; seed <= last && failed === undefined; seed++) {
-    const result = await simulate({
-      seed,
-      requests,
-      faults,
-      isFleet: wanted.isFleet,
-      keepsHistory: wanted.history !== undefined,
-    });
+    const keepsHistory = history !== undefined;
+    const result = await simulate({ seed, requests, faults, isFleet, keepsHistory });
     results.push({ ...result, history: null });
-    if (wanted.history !== undefined) {
-      writeFileSync(wanted.history, `${result.history!.join('\n')}\n`);
-    }
+    if (history !== undefined) writeFileSync(history, `${result.history!.join('\n')}\n`);
     if (!isJson && first === last) print(summaryOf(result));
-    else if (!isJson && seed % 50 === 0) tell(`seed ${seed}`);
     if (result.violations.length > 0) failed = result;
   }
-  const processorSeconds = seconds(process.cpuUsage(began));
-  const sent = results.reduce((sum, { counts }) => sum + counts.sent!, 0);
-  const coverage = coverageTable(results.map((each) => each.coverage));
-  if (failed !== undefined) {
-    tell(`seed ${failed.seed}: ${failed.violations[0]!.invariant}: ${failed.violations[0]!.what}`);
-    tell(`again: ${replayCommand(failed)}`);
-    if (wanted.shrinks) {
-      const small = await shrink(failed, 40, tell);
-      tell(`smaller: ${replayCommand(small)}`);
-      for (const line of small.result.history!.slice(-20)) tell(line);
-    }
-  }
-  if (isJson) {
-    const digests = results.map(({ seed, digest }) => ({ seed, digest }));
-    const violations = failed?.violations ?? [];
-    const machine = { node: process.versions.node, platform: process.platform };
-    const figures = { seeds: results.length, requests: sent, processorSeconds };
-    print(JSON.stringify({ machine, ...figures, violations, coverage, digests }, null, 2));
-  } else if (first !== last) {
-    for (const { what, count } of coverage) print(`${String(count).padStart(9)}  ${what}`);
-    print(
-      `${results.length} seeds, ${sent} requests, ${processorSeconds.toFixed(1)} s of processor`,
-    );
-  }
-  return failed === undefined ? 0 : 1;
+  return {
+    machine: { node: process.versions.node, platform: process.platform },
+    seeds: results.length,
+    requests: results.reduce((sum, { counts }) => sum + (counts.sent ?? 0), 0),
+    processorSeconds: seconds(process.cpuUsage(began)),
+    failedSeed: failed?.seed ?? null,
+    violations: failed?.violations ?? [],
+    coverage: coverageTable(results.map((each) => each.coverage)),
+    digests: results.map(({ seed, digest }) => ({ seed, digest })),
+  };
+}
+
+/** What failed, what runs it again, and how little is needed for it. */
+async function showFailure(seed: number, { requests, faults, isFleet, shrinks }: Wanted) {
+  const failed = await simulate({ seed, requests, faults, isFleet });
+  const [violation] = failed.violations;
+  tell(`seed ${seed}: ${violation?.invariant}: ${violation?.what}`);
+  tell(`again: ${replayCommand(failed)}`);
+  if (!shrinks || violation === undefined) return;
+  const small = await shrink(failed, 40, tell);
+  tell(`smaller: ${replayCommand(small)}`);
+  for (const line of small.result.history?.slice(-20) ?? []) tell(line);
 }
 
 function summaryOf(result: SimulationResult): string {
@@ -141,10 +173,7 @@ function summaryOf(result: SimulationResult): string {
   ].join('\n');
 }
 
-async function findMutants(
-  text: string,
-  { first, last, isJson }: ReturnType<typeof options>,
-): Promise<number> {
+async function findMutants(text: string, { first, last, isJson }: Wanted): Promise<number> {
   const all = [...MUTANTS, ...FLEET_MUTANTS];
   const names = text === 'all' ? all.map(({ name }) => name) : text.split(',');
   const rows = [];

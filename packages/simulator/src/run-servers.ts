@@ -21,6 +21,7 @@ const HARMLESS: ReadonlySet<FaultName> = new Set([
   'disk-full',
   'disk-errors',
 ]);
+const CROWDED_SHARE = 0.3;
 /** All that is open must have ended so long after the last fault. */
 const CALM_NS = 400e9;
 
@@ -59,18 +60,22 @@ export function runServers(run: ServersRun): Readonly<Record<string, number>> {
   }
   world.gateway?.start();
   until(10e9, () => world.gateway?.isUp !== false);
+  // What only happens where rows and pages are short needs many who want much at once.
+  const isCrowded = random.chance(CROWDED_SHARE);
   const load = new Load(
     world,
     {
       requests,
-      clients: random.between(4, 40),
+      clients: random.between(isCrowded ? 20 : 4, 40),
       kinds: random.chance(0.3) ? ['plain'] : CLIENT_KINDS,
       keys: KEYS,
       targets: hasGateway
         ? [{ host: GATEWAY_HOST, port: GATEWAY_PORT }]
         : world.servers.map(({ host }) => ({ host, port: SERVER_PORT })),
-      thinkNs: random.of([0, 1e6, 50e6, 1e9]),
-      outputMax: random.of([4, 16, 48, 160]),
+      thinkNs: random.of(isCrowded ? [0, 1e6] : [0, 1e6, 50e6, 1e9]),
+      outputMax: random.of(isCrowded ? [48, 160] : [4, 16, 48, 160]),
+      // As of people: a few long ones among many that are short.
+      longShare: isCrowded ? 1 : random.of([1, 0.2, 0.2]),
       promptMax: random.of([8, 40, 120]),
       hasLimits: settings.maxWaitingRequests !== undefined,
       isPeaceful: faults.every((name) => HARMLESS.has(name)),
@@ -78,7 +83,7 @@ export function runServers(run: ServersRun): Readonly<Record<string, number>> {
     new Random(seed, 'load'),
   );
   unleash(world, new Random(seed, 'faults'), faults, load.options.thinkNs);
-  const audit = collectReceipts(world, load);
+  const audit = collectReceipts(world, load, random.chance(0.5));
   until(3600e9, () => load.counts.sent >= requests);
   calm(world);
   judge.note('calm');

@@ -1,8 +1,12 @@
 import { execFile } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { expect, it } from 'vitest';
 import { findMutant } from './mutants/find.ts';
+import { FLEET_MUTANTS } from './mutants/fleet-mutants.ts';
+import { MUTANTS } from './mutants/mutants.ts';
+import type { ShrunkFailure } from './mutants/shrink-child.ts';
 
 /** A process of its own: a simulation takes all of one for itself. */
 async function simulated(...flags: string[]) {
@@ -12,10 +16,11 @@ async function simulated(...flags: string[]) {
 }
 
 it('one seed has one history, on every release of Node', async () => {
-  const { digests } = await simulated('--seed', '11', '--requests', '20');
+  const { digests } = await simulated('--seeds', '11..12', '--requests', '20');
   // Of 20.20.2 and 24.22.3. What the product does changes it: then it is written anew.
   expect(digests).toEqual([
-    { seed: 11, digest: '73055d02c810faf62cd2eeeaf4a484f8abe7d32f9676caecdd6cac00cda60693' },
+    { seed: 11, digest: '998e4d0c94d1331c466ff1ca0c16ee5e3486e490ebee7b37f5568562bda9ee52' },
+    { seed: 12, digest: '41c2c8b8e253e3b1ff1e14eb2c0883ca60d11c116903c895f9c0686bd878c791' },
   ]);
 });
 
@@ -31,6 +36,32 @@ it('one seed of a fleet has one history, too', async () => {
   expect(counts.get('fault: control-kill')).toBeGreaterThan(0);
 });
 
+it('each bug that can be planted is of the product as it is', () => {
+  const packages = new URL('../../', import.meta.url);
+  const stale = [...MUTANTS, ...FLEET_MUTANTS].filter(
+    ({ file, find }) => readFileSync(new URL(file, packages), 'utf8').split(find).length !== 2,
+  );
+  expect(stale.map(({ name }) => name)).toEqual([]);
+});
+
 it('a bug in the product is found', async () => {
   expect(await findMutant('page-freed-twice', 1, 10)).toMatchObject({ invariant: 'pages-kept' });
+});
+
+/** Runs a seed with a bug in the product, and makes its failure smaller where tries are given. */
+async function failed(...args: string[]): Promise<ShrunkFailure> {
+  const child = fileURLToPath(new URL('./mutants/shrink-child.js', import.meta.url));
+  const { stdout } = await promisify(execFile)(process.execPath, [child, ...args]);
+  return JSON.parse(stdout) as ShrunkFailure;
+}
+
+it('a failure is made smaller, and what replays it fails alike', async () => {
+  const bug = 'stream-ended-twice';
+  const large = await failed(bug, '1', '40', 'reset,split', '8');
+  const [, requests, faults] = /--seed 1 --requests (\d+) --faults (\S+)$/.exec(large.replay!)!;
+  expect(large.invariant).toBe('ends-once');
+  expect(Number(requests)).toBeLessThan(large.requests);
+  expect(faults).toBe('none');
+  const small = await failed(bug, '1', requests!, faults!);
+  expect(small).toMatchObject({ invariant: 'ends-once', digest: large.digest });
 });

@@ -5,7 +5,7 @@ import { FLEET_FAULT_NAMES, type FleetFaultName } from './fleet/faults.ts';
 import { runFleet } from './fleet/run.ts';
 import { install } from './platform/platform.ts';
 import { modelFiles, PAGE_BYTES } from './product/model.ts';
-import { drawSettings, noteSettings } from './product/settings.ts';
+import { drawMachine, drawSettings, noteSettings } from './product/settings.ts';
 import { threadMains } from './product/threads.ts';
 import { World } from './product/world.ts';
 import { runServers } from './run-servers.ts';
@@ -73,13 +73,15 @@ function run(options: SimulationOptions): SimulationResult {
   });
   const { loop, network, judge } = world;
   files ??= modelFiles();
+  const machine = drawMachine(new Random(seed, 'machine'), options.isFleet === true);
+  network.socketBytes = machine.socketBytes;
   const restore = install({
     loop,
     network,
     files: world.files,
     disks: world.disks,
     given: files,
-    mainOf: threadMains(loop, {
+    mainOf: threadMains(loop, machine, {
       device: (life, device) => world.serverOf(life)?.trouble.watch(device),
       engine: (life, engine, device, model) => world.serverOf(life)?.opened(engine, device, model),
     }),
@@ -132,7 +134,7 @@ function run(options: SimulationOptions): SimulationResult {
       return isDone();
     };
     const settings = drawSettings(random, PAGE_BYTES);
-    noteSettings(judge, settings);
+    noteSettings(judge, settings, machine);
     const result = (counts: Readonly<Record<string, number>>): SimulationResult => ({
       seed,
       requests,

@@ -24,14 +24,15 @@ let kept: Memory;
 let guests: Guest[];
 let created: number;
 let seen: HostObservation['replicas'];
+let order: Pick<HostObservation, 'startedMs' | 'sequence'>;
 
 beforeEach(() => {
-  kept = { desired: null, begun: [] };
+  kept = { startedMs: 0, desired: null, begun: [] };
   guests = [];
   created = 0;
 });
 
-const started = () =>
+const started = (nowMs = 1000) =>
   new HostAgent({
     host: HOST,
     bootId: 'boot',
@@ -52,12 +53,13 @@ const started = () =>
     },
     link: {
       desired: () => Promise.reject(new Error('not called here')),
-      observe: async ({ replicas }) => {
+      observe: async ({ replicas, startedMs, sequence }) => {
         seen = replicas;
+        order = { startedMs, sequence };
       },
     },
     askEvidence: async () => null,
-    time: { nowMs: () => 1000, sleep: async () => undefined },
+    time: { nowMs: () => nowMs, sleep: async () => undefined },
     onTrouble: (error) => {
       throw error;
     },
@@ -82,4 +84,11 @@ it('goes on with what is prepared, and begins nothing again that was there', asy
   await next.round();
   expect(created).toBe(2);
   expect(seen).toMatchObject([{ replica: REPLICA.replica, state: 'failed' }]);
+});
+
+it('is newer than the one before it, though its clock was set back', async () => {
+  await started(5000).round();
+  const before = order.startedMs;
+  await started(1000).round();
+  expect(order.startedMs).toBeGreaterThan(before);
 });

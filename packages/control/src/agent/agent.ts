@@ -56,8 +56,11 @@ export class HostAgent {
 
   constructor(options: AgentOptions) {
     this.#options = options;
-    this.#memory = options.memory.read();
-    this.#startedMs = options.time.nowMs();
+    const kept = options.memory.read();
+    // What it says counts as newer than all that was said before it, whatever its clock does.
+    this.#startedMs = Math.max(options.time.nowMs(), kept.startedMs + 1);
+    this.#memory = { ...kept, startedMs: this.#startedMs };
+    options.memory.write(this.#memory);
   }
 
   /** Returns when the signal aborts; guests stay. */

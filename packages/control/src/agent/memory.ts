@@ -7,6 +7,8 @@ import { writeWhole } from '../whole-file.ts';
 
 /** What an agent must not forget. */
 const Memory = z.strictObject({
+  /** When an agent with this memory last started, by its clock; later than all before it. */
+  startedMs: z.int().min(0).default(0),
   desired: HostDesired.nullable(),
   /** Replicas of which a guest was begun: one that is gone is never begun again. */
   begun: z.array(
@@ -20,6 +22,8 @@ const Memory = z.strictObject({
 });
 
 export type Memory = z.output<typeof Memory>;
+
+const NOTHING: Memory = { startedMs: 0, desired: null, begun: [] };
 
 export interface MemoryStore {
   read(): Memory;
@@ -36,7 +40,7 @@ export function memoryFile(folder: string): MemoryStore {
       try {
         text = readFileSync(path, 'utf8');
       } catch (error) {
-        if ((error as NodeJS.ErrnoException).code === 'ENOENT') return { desired: null, begun: [] };
+        if ((error as NodeJS.ErrnoException).code === 'ENOENT') return NOTHING;
         throw unavailable(path, error);
       }
       try {

@@ -3,7 +3,7 @@ import { ControlError as Refusal } from '../errors.ts';
 import type { Chance, Change } from '../fleet/context.ts';
 import type { Fleet } from '../fleet/fleet.ts';
 import { reconcile } from '../fleet/reconcile.ts';
-import type { Store } from '../store/store.ts';
+import type { Lease, Store } from '../store/store.ts';
 import type { Time } from '../time.ts';
 import { type Committed, Term } from './term.ts';
 
@@ -13,6 +13,11 @@ const RENEW_MS = LEASE_MS / 3;
 /** How long one waits that does not lead, or whose store is away. */
 const RETRY_MS = 250;
 const ROUND_MS = 1000;
+/**
+ * Who leads renews. A lease that stands as it is for so many looks is over, whatever the clock of
+ * its holder said: it may have been hours ahead.
+ */
+const STILL_LOOKS = (4 * LEASE_MS) / RETRY_MS;
 
 export interface ControllerOptions {
   /** Of this start: no other has it. */
@@ -38,6 +43,9 @@ export class Controller {
   readonly #stop = new AbortController();
   #term: Term | null = null;
   #nudge: (() => void) | null = null;
+  /** The lease of another, as it was at the last look. */
+  #other: Lease | null = null;
+  #looks = 0;
 
   constructor(options: ControllerOptions) {
     this.#options = options;
@@ -61,11 +69,11 @@ export class Controller {
 
   /** Returns once it was stopped and its lease is given back. */
   async run(): Promise<void> {
-    const { store, holder, time, onTrouble } = this.#options;
+    const { store, time, onTrouble } = this.#options;
     const { signal } = this.#stop;
     while (!signal.aborted) {
       try {
-        const lease = await store.acquire(holder, time.nowMs(), LEASE_MS);
+        const lease = await this.#acquire();
         if (lease !== null) {
           const contents = await store.load();
           const term: Term = new Term({
@@ -88,6 +96,19 @@ export class Controller {
       }
       if (!signal.aborted) await time.sleep(RETRY_MS, signal);
     }
+  }
+
+  /** null: another leads. */
+  async #acquire(): Promise<Lease | null> {
+    const { store, holder, time } = this.#options;
+    const still = this.#looks < STILL_LOOKS ? null : this.#other;
+    const lease = await store.acquire(holder, time.nowMs(), LEASE_MS, still);
+    const other = lease === null ? await store.lease() : null;
+    const isSame =
+      other?.epoch === this.#other?.epoch && other?.expiresMs === this.#other?.expiresMs;
+    this.#looks = other !== null && isSame ? this.#looks + 1 : 0;
+    this.#other = other;
+    return lease;
   }
 
   async #lead(term: Term): Promise<void> {

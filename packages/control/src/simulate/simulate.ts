@@ -630,7 +630,7 @@ function poolSpec(pool: string, min: number, gpus: number): PoolSpec {
 }
 
 function memoryInMemory(): MemoryStore {
-  let kept: Memory = { desired: null, begun: [] };
+  let kept: Memory = { startedMs: 0, desired: null, begun: [] };
   return {
     read: () => kept,
     write: (memory) => {
@@ -643,6 +643,7 @@ function memoryInMemory(): MemoryStore {
 function bound(store: Store): Store {
   return {
     acquire: (...values) => store.acquire(...values),
+    lease: () => store.lease(),
     release: (...values) => store.release(...values),
     load: () => store.load(),
     commit: (...values) => store.commit(...values),

@@ -49,7 +49,12 @@ export class SqlStore implements Store {
    * One statement decides: whoever's lease is over, or is this holder's, is replaced. The epoch
    * stays while a holder renews in time, so that what it is writing is not fenced by itself.
    */
-  async acquire(holder: string, nowMs: number, leaseMs: number): Promise<Lease | null> {
+  async acquire(
+    holder: string,
+    nowMs: number,
+    leaseMs: number,
+    still: Lease | null = null,
+  ): Promise<Lease | null> {
     const { rows } = await this.#sql.query(
       `INSERT INTO lease (name, holder, epoch, expires_ms) VALUES ('leader', $1, 1, $2)
        ON CONFLICT (name) DO UPDATE SET
@@ -57,12 +62,17 @@ export class SqlStore implements Store {
            THEN lease.epoch ELSE lease.epoch + 1 END,
          holder = excluded.holder, expires_ms = excluded.expires_ms
        WHERE lease.holder = excluded.holder OR lease.expires_ms <= $3
-       RETURNING epoch, expires_ms`,
-      [holder, nowMs + leaseMs, nowMs],
+         OR (lease.epoch = $4 AND lease.expires_ms = $5)
+       RETURNING holder, epoch, expires_ms`,
+      [holder, nowMs + leaseMs, nowMs, still?.epoch ?? null, still?.expiresMs ?? null],
     );
-    const row = rows[0];
-    if (row === undefined) return null;
-    return { holder, epoch: Number(row.epoch), expiresMs: Number(row.expires_ms) };
+    return leaseOf(rows[0]);
+  }
+
+  async lease(): Promise<Lease | null> {
+    const text = 'SELECT holder, epoch, expires_ms FROM lease WHERE name = $1';
+    const { rows } = await this.#sql.query(text, ['leader']);
+    return leaseOf(rows[0]);
   }
 
   async release({ holder, epoch }: Lease): Promise<void> {
@@ -198,6 +208,12 @@ export class SqlStore implements Store {
   async close(): Promise<void> {
     await this.#sql.close();
   }
+}
+
+function leaseOf(row: SqlResult['rows'][number] | undefined): Lease | null {
+  if (row === undefined) return null;
+  const { holder, epoch, expires_ms: expiresMs } = row;
+  return { holder: String(holder), epoch: Number(epoch), expiresMs: Number(expiresMs) };
 }
 
 /** Holds the lease's row until the end of the transaction: no other can begin to lead within it. */

@@ -138,6 +138,14 @@ function contract(open: () => Promise<Store>) {
       expect(await store.acquire('two', 1, 1000)).toMatchObject({ epoch: lease.epoch + 1 });
     });
 
+    it('is over where it stands still, whatever the clock of its holder said', async () => {
+      const ahead = (await store.acquire('two', 3_600_000, 1000))!;
+      expect(await store.lease()).toEqual(ahead);
+      expect(await store.acquire('three', 1000, 1000, lease)).toBeNull();
+      const three = await store.acquire('three', 1000, 1000, ahead);
+      expect(three).toEqual({ holder: 'three', epoch: ahead.epoch + 1, expiresMs: 2000 });
+    });
+
     it('is not given back by one who has lost it', async () => {
       const two = await store.acquire('two', 2000, 1000);
       await store.release(lease);

@@ -8,8 +8,18 @@
  * nothing was written); 'store-unavailable' (of `commit`: whether it was written is not known).
  */
 export interface Store {
-  /** Makes `holder` the leader, or keeps it; null: another leads until its lease ends. */
-  acquire(holder: string, nowMs: number, leaseMs: number): Promise<Lease | null>;
+  /**
+   * Makes `holder` the leader, or keeps it; null: another leads until its lease ends. `still`: a
+   * lease that is over whatever it says, if it is still the one that is written.
+   */
+  acquire(
+    holder: string,
+    nowMs: number,
+    leaseMs: number,
+    still?: Lease | null,
+  ): Promise<Lease | null>;
+  /** Who leads, or led last; null: nobody has. */
+  lease(): Promise<Lease | null>;
   /** Ends a lease early, so that the next leader need not wait. */
   release(lease: Lease): Promise<void>;
   /** Everything that a leader knows. */

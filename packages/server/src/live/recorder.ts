@@ -9,19 +9,21 @@ type LaunchRecord = Parameters<NonNullable<EngineOptions['onLaunch']>>[0];
 const CROSSINGS_MAX = 8_192;
 const LAUNCHES_MAX = 4_096;
 
+const NOTHING = new Float64Array();
+
 /**
  * Writes down what the engine does while somebody watches, in memory that is allocated once. Runs
  * in the engine's thread, for every crossing: nothing here allocates.
  */
 export class LiveRecorder {
-  /** Nothing is written down while this is false. */
-  isWatched = false;
+  #isWatched = false;
   /** What is known of the bridge's tolls; null: nothing. */
   readonly #profile: Profile | null;
   readonly #lanes = new Map<string, number>();
   readonly #accounts: ReadonlyMap<string, number>;
-  readonly #crossings = new Float64Array(CROSSINGS_MAX * CROSSING_FIELDS);
-  readonly #launches = new Float64Array(LAUNCHES_MAX * LAUNCH_FIELDS);
+  /** Made when somebody first watches, which most engines never see. */
+  #crossings = NOTHING;
+  #launches = NOTHING;
   #crossingCount = 0;
   #launchCount = 0;
   #dropped = 0;
@@ -33,8 +35,20 @@ export class LiveRecorder {
     );
   }
 
+  /** Nothing is written down while this is false. */
+  get isWatched(): boolean {
+    return this.#isWatched;
+  }
+
+  set isWatched(on: boolean) {
+    this.#isWatched = on;
+    if (!on || this.#crossings !== NOTHING) return;
+    this.#crossings = new Float64Array(CROSSINGS_MAX * CROSSING_FIELDS);
+    this.#launches = new Float64Array(LAUNCHES_MAX * LAUNCH_FIELDS);
+  }
+
   readonly crossing = (record: CrossingRecord): void => {
-    if (!this.isWatched) return;
+    if (!this.#isWatched) return;
     if (this.#crossingCount === CROSSINGS_MAX) {
       this.#dropped += 1;
       return;
@@ -60,7 +74,7 @@ export class LiveRecorder {
   };
 
   readonly launch = (record: LaunchRecord): void => {
-    if (!this.isWatched) return;
+    if (!this.#isWatched) return;
     if (this.#launchCount === LAUNCHES_MAX) {
       this.#dropped += 1;
       return;

@@ -33,6 +33,8 @@ export interface LoadOptions {
   readonly targets: readonly { readonly host: string; readonly port: number }[];
   readonly thinkNs: number;
   readonly outputMax: number;
+  /** Of requests, so many may ask for that much; the others ask for a few tokens. */
+  readonly longShare: number;
   readonly promptMax: number;
   /** Whether errors for want of room are to be expected. */
   readonly hasLimits: boolean;
@@ -41,6 +43,7 @@ export interface LoadOptions {
 }
 
 const RETRY_NS = 200e6;
+const SHORT_TOKENS = 8;
 /** A client that hears nothing for so long leaves. */
 const PATIENCE_NS = 120e9;
 
@@ -266,7 +269,9 @@ class Call implements ResponseListener {
     const stopTokens = random.chance(0.3)
       ? Array.from({ length: 30 }, () => random.between(1, VOCABULARY - 1))
       : [];
-    const maxTokens = random.between(1, load.options.outputMax);
+    const { outputMax, longShare } = load.options;
+    const mostTokens = random.chance(longShare) ? outputMax : Math.min(outputMax, SHORT_TOKENS);
+    const maxTokens = random.between(1, mostTokens);
     this.#wanted = { prompt: load.prompt(random), maxTokens, seed, stopTokens };
     this.#expected = expectedTokens(this.#wanted);
     const mayLeave = client.kind === 'vanishing' && random.chance(0.5);
@@ -488,14 +493,16 @@ class Call implements ResponseListener {
 
   /** A client that hears nothing says so, and leaves. */
   #wait(): void {
-    this.#endPatience = this.#life.at(this.#heardNs + PATIENCE_NS, () => {
-      const { world } = this.#load;
-      if (world.loop.nowNs < this.#heardNs + PATIENCE_NS) {
+    const { world } = this.#load;
+    // Once nothing fails, an answer that was lost before has as long as any.
+    const waitsUntilNs = () => Math.max(this.#heardNs, world.calmSinceNs ?? 0) + PATIENCE_NS;
+    this.#endPatience = this.#life.at(waitsUntilNs(), () => {
+      if (world.loop.nowNs < waitsUntilNs()) {
         this.#wait();
         return;
       }
       const { calmSinceNs } = world;
-      if (calmSinceNs !== null && world.loop.nowNs - calmSinceNs >= PATIENCE_NS) {
+      if (calmSinceNs !== null) {
         world.judge.violated('live', `${this.#name} has heard nothing for two minutes`);
       }
       world.judge.reached('client lost its patience');

@@ -9,15 +9,18 @@ import { ClientConnection } from './http.ts';
 type Until = (limitNs: number, isDone: () => boolean) => boolean;
 
 export interface ReceiptAudit {
-  /** Looks at all of them, through a last loss of power, once nothing fails any more. */
+  /** Looks at all of them once nothing fails any more, in some seeds through a loss of power. */
   finish(until: Until): void;
 }
 
 const LOOK_NS = 500e6;
 const LOOKED_AT_MAX = 15;
 
-/** Asks for receipts again and again: what was shown once is to stay, and to stay the same. */
-export function collectReceipts(world: World, load: Load): ReceiptAudit {
+/**
+ * Asks for receipts again and again: what was shown once is to stay, and to stay the same.
+ * `losesPower`: all servers do at the end.
+ */
+export function collectReceipts(world: World, load: Load, losesPower: boolean): ReceiptAudit {
   const { loop, judge, network } = world;
   const life = world.newLife('auditor', 'clients');
   const get = (
@@ -130,7 +133,7 @@ export function collectReceipts(world: World, load: Load): ReceiptAudit {
     finish(until) {
       lookAtAll(until);
       checkChains(until);
-      if (judge.violations.length > 0) return;
+      if (judge.violations.length > 0 || !losesPower) return;
       for (const server of world.servers) {
         until(60e9, () => server.isUp);
         server.losePower();

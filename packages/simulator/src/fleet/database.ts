@@ -41,6 +41,8 @@ export interface DatabaseWatch {
 export class Database {
   /** It does not answer. */
   isAway = false;
+  /** Called once, when a process has changed something in a transaction that is open. */
+  afterStatement: ((life: Life) => void) | null = null;
   readonly #world: World;
   readonly #random: Random;
   readonly #sql = openSqlite(':memory:');
@@ -152,6 +154,11 @@ export class Database {
         if (WRITES.test(text)) session.writes ||= done.changes > 0;
         if (LEADS.test(text) && done.rows.length > 0) this.#watch.leads(session.life);
         if (isLast) this.#kept(session);
+        else if (session.writes) {
+          const { afterStatement } = this;
+          this.afterStatement = null;
+          afterStatement?.(session.life);
+        }
         answer(() => done);
       },
       (error: Error) =>

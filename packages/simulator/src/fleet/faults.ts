@@ -1,6 +1,9 @@
 import { GATEWAY_HOST } from '../product/gateway-process.ts';
 import type { World } from '../product/world.ts';
+import type { Life } from '../world/loop.ts';
 import type { Random } from '../world/random.ts';
+import type { AgentProcess } from './agent-process.ts';
+import type { ControlProcess } from './control-process.ts';
 import { DATABASE_HOST } from './database.ts';
 import type { Fleet } from './fleet.ts';
 
@@ -8,6 +11,8 @@ import type { Fleet } from './fleet.ts';
 interface FleetFault {
   /** On average. */
   readonly everyNs: number;
+  /** What it happens soon after, at times: a statement of a control, or a write of an agent. */
+  readonly aim?: 'database' | 'disk';
   begin(trouble: FleetTrouble): void;
 }
 
@@ -15,6 +20,9 @@ interface FleetTrouble {
   readonly world: World;
   readonly fleet: Fleet;
   readonly random: Random;
+  /** One control and one agent, drawn. */
+  readonly control: ControlProcess;
+  readonly agent: AgentProcess;
   /** How long it lasts, of at most so long: in a dense storm nothing lasts for long. */
   lasts(mostNs: number): number;
   /** Later, unless all is calm by then. */
@@ -27,37 +35,48 @@ const WALL_SECONDS = [-3600, -30, -1, 1, 30, 3600] as const;
 const FLEET_FAULTS = {
   'control-kill': {
     everyNs: 15e9,
-    begin: ({ fleet, random }) => random.of(fleet.controls).kill(),
+    aim: 'database',
+    begin: ({ control }) => control.kill(),
   },
   'control-power': {
     everyNs: 20e9,
-    begin: ({ fleet, random }) => random.of(fleet.controls).losePower(),
+    aim: 'database',
+    begin: ({ control }) => control.losePower(),
   },
   'control-pause': {
     everyNs: 10e9,
-    begin: ({ fleet, random, lasts }) => random.of(fleet.controls).pause(lasts(30e9)),
+    aim: 'database',
+    begin: ({ control, lasts }) => control.pause(lasts(30e9)),
   },
   'control-wall': {
     everyNs: 15e9,
-    begin: ({ fleet, random }) => {
-      random.of(fleet.controls).life.wallOffSeconds += random.of(WALL_SECONDS);
+    aim: 'database',
+    begin: ({ control, random }) => {
+      control.life.wallOffSeconds += random.of(WALL_SECONDS);
     },
   },
-  'database-restart': { everyNs: 15e9, begin: ({ fleet }) => fleet.database.restart() },
-  'agent-kill': { everyNs: 10e9, begin: ({ fleet, random }) => random.of(fleet.agents).kill() },
+  'database-restart': {
+    everyNs: 15e9,
+    aim: 'database',
+    begin: ({ fleet }) => fleet.database.restart(),
+  },
+  'agent-kill': { everyNs: 10e9, aim: 'disk', begin: ({ agent }) => agent.kill() },
   'agent-pause': {
     everyNs: 15e9,
-    begin: ({ fleet, random, lasts }) => random.of(fleet.agents).pause(lasts(60e9)),
+    aim: 'disk',
+    begin: ({ agent, lasts }) => agent.pause(lasts(60e9)),
   },
   'agent-wall': {
     everyNs: 15e9,
-    begin: ({ fleet, random }) => {
-      random.of(fleet.agents).life.wallOffSeconds += random.of(WALL_SECONDS);
+    aim: 'disk',
+    begin: ({ agent, random }) => {
+      agent.life.wallOffSeconds += random.of(WALL_SECONDS);
     },
   },
   'host-power': {
     everyNs: 30e9,
-    begin: ({ fleet, random }) => random.of(fleet.agents).losePower(),
+    aim: 'disk',
+    begin: ({ agent }) => agent.losePower(),
   },
   'guest-crash': {
     everyNs: 15e9,
@@ -122,6 +141,10 @@ export const FLEET_FAULT_NAMES = Object.keys(FLEET_FAULTS) as readonly FleetFaul
 /** Some storms are denser than others. */
 const HASTE = [1, 2, 4] as const;
 
+/** What is between two steps that belong together is short: so many happen soon after one. */
+const AIMED_SHARE = 0.5;
+const AIMED_NS = { database: 5e6, disk: 60e6 } as const;
+
 /** Lets the chosen kinds happen again and again until the world is calm. */
 export function unleashOn(
   fleet: Fleet,
@@ -131,6 +154,10 @@ export function unleashOn(
 ): void {
   const { loop, judge } = world;
   const haste = random.of(HASTE);
+  const lasts = (mostNs: number) => random.below(mostNs) / haste;
+  const later = (inNs: number, action: () => void) => {
+    loop.at(loop.nowNs + inNs, () => world.isCalm || action(), null);
+  };
   for (const name of chosen) {
     const fault: FleetFault = FLEET_FAULTS[name];
     const next = () => {
@@ -139,17 +166,23 @@ export function unleashOn(
         loop.nowNs + delayNs,
         () => {
           if (world.isCalm) return;
-          judge.note(`fault ${name}`);
-          judge.reached(`fault: ${name}`);
-          fault.begin({
-            world,
-            fleet,
-            random,
-            lasts: (mostNs) => random.below(mostNs) / haste,
-            later: (inNs, action) => {
-              loop.at(loop.nowNs + inNs, () => world.isCalm || action(), null);
-            },
-          });
+          const agent = random.of(fleet.agents);
+          const drawn = random.of(fleet.controls);
+          const begin = (control: ControlProcess) => {
+            judge.note(`fault ${name}`);
+            judge.reached(`fault: ${name}`);
+            fault.begin({ world, fleet, random, control, agent, lasts, later });
+          };
+          const { aim } = fault;
+          if (aim === undefined || !random.chance(AIMED_SHARE)) begin(drawn);
+          else if (aim === 'disk') {
+            agent.disk.afterSync = () => later(random.below(AIMED_NS.disk), () => begin(drawn));
+          } else {
+            fleet.database.afterStatement = (life: Life) => {
+              const control = fleet.controls.find((each) => each.life === life) ?? drawn;
+              later(random.below(AIMED_NS.database), () => begin(control));
+            };
+          }
           next();
         },
         null,

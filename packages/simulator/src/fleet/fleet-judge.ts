@@ -45,6 +45,9 @@ interface Written {
 /** A leader that was paused may write something else first. */
 const LATE_MS_MAX = 45_000;
 
+/** By then a gateway knows what is written, and has sent what it had chosen a replica for. */
+const TOLD_MS_MAX = 3000;
+
 const UP = new Set(['warm', 'serving']);
 
 /** Holds a fleet to what it promises: by what is true of guests, and by what is written. */
@@ -59,12 +62,16 @@ export class FleetJudge implements DatabaseWatch, GuestWatch {
   readonly #answered = new Map<string, number>();
   /** Until when streams of a replica may last that drains. */
   readonly #drainsUntilMs = new Map<string, number>();
+  /** Since when they drain. */
+  readonly #drainsSinceMs = new Map<string, number>();
   /** What each agent obeys: epoch and sequence. */
   readonly #obeyed = new Map<string, readonly [number, number]>();
   /** Clocks are as they should be: what is written of time can be held to it. */
   hasTrueClocks = true;
   /** Gateways reach guests: what they say of them is so. */
   hasWholePaths = true;
+  /** Who leads goes on to: what is written is told to gateways at once. */
+  hasSteadyControl = true;
   readonly #begun = new Set<string>();
   readonly #judged = new Set<string>();
   #written: Written = { replicas: [], pools: new Map(), evidence: new Map(), claims: new Map() };
@@ -193,6 +200,19 @@ export class FleetJudge implements DatabaseWatch, GuestWatch {
     );
   }
 
+  /** New requests go to others, once gateways have been told. */
+  takes(replica: string): void {
+    const sinceMs = this.#drainsSinceMs.get(replica);
+    if (sinceMs === undefined || !this.hasWholePaths || !this.hasSteadyControl) return;
+    const { judge } = this.#world;
+    judge.reached('drained guest asked');
+    judge.require(
+      this.#nowMs - sinceMs <= TOLD_MS_MAX,
+      'drained',
+      () => `${replica} drains for ${this.#nowMs - sinceMs} ms, and is given a request`,
+    );
+  }
+
   /** A guest has answered a challenge. */
   answered(address: string, nonce: string): void {
     const key = `${address} ${nonce}`;
@@ -242,6 +262,9 @@ export class FleetJudge implements DatabaseWatch, GuestWatch {
       if (UP.has(replica.phase)) this.#admitted(replica, evidence);
       if (replica.phase === 'draining' && replica.deadlineMs !== null) {
         this.#drainsUntilMs.set(replica.replica, replica.deadlineMs);
+        if (!this.#drainsSinceMs.has(replica.replica)) {
+          this.#drainsSinceMs.set(replica.replica, this.#nowMs);
+        }
       }
     }
     judge.require(

@@ -35,6 +35,8 @@ const STOP_SECONDS = 5;
 export interface GuestWatch {
   begins(host: string, spec: GuestSpec, others: ReadonlyMap<string, GuestSpec>): void;
   asked(host: string, spec: GuestSpec, openRequests: number): void;
+  /** A guest has been given a request. */
+  takes(replica: string): void;
 }
 
 /**
@@ -164,6 +166,7 @@ export class SimulatedVmm {
       guest.hasEnded = true;
       if (pid !== null) this.#fabric?.release(pid);
     });
+    server.onRequest = () => this.#watch.takes(replica);
     const guest: TrueGuest = { spec, server, isStopping: false, hasEnded: false, pid };
     this.guests.set(replica, guest);
     this.#world.servers.push(server);

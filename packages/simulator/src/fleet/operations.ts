@@ -32,7 +32,7 @@ export class Operations {
   /** What shall be from now on, which is said until it is acknowledged. */
   async settle(): Promise<void> {
     const { operator, shape, agents, judge } = this.#fleet;
-    this.#compare();
+    this.#compare([...this.#acknowledged.keys()]);
     for (const { host } of agents) {
       await operator.must('PUT', `/v1/hosts/${host}`, { state: 'ready', clear: ALL_MODULES });
     }
@@ -56,9 +56,18 @@ export class Operations {
     }
   }
 
+  /** Some change their mind while what they wanted first is on its way. */
   readonly #putPool = async (): Promise<void> => {
-    const { operator, shape } = this.#fleet;
     const pool = this.#random.of(['stories', 'own']);
+    await this.#put(pool);
+    while (this.#random.chance(0.4) && !this.#world.isCalm) {
+      await this.#fleet.operator.sleep(this.#random.below(SECOND_THOUGHT_MS));
+      await this.#put(pool);
+    }
+  };
+
+  readonly #put = async (pool: string): Promise<void> => {
+    const { operator, shape } = this.#fleet;
     const replicas = this.#random.below(4);
     const gpus = this.#random.of([1, 1, 2]);
     const body =
@@ -69,7 +78,9 @@ export class Operations {
     this.#acknowledged.set(pool, null);
     const { status } = await operator.call('PUT', `/v1/pools/${pool}`, body);
     this.#note(`put ${pool} ${replicas} of ${gpus}`, status);
-    if (status === 200) this.#acknowledged.set(pool, { replicas: body.replicas.min, gpus });
+    if (status !== 200) return;
+    this.#acknowledged.set(pool, { replicas: body.replicas.min, gpus });
+    this.#compare([pool]);
   };
 
   readonly #putHost = async (): Promise<void> => {
@@ -98,10 +109,11 @@ export class Operations {
   }
 
   /** What was acknowledged is written. */
-  #compare(): void {
+  #compare(pools: readonly string[]): void {
     const { judge } = this.#fleet;
-    for (const [pool, known] of this.#acknowledged) {
-      if (known === null) continue;
+    for (const pool of pools) {
+      const known = this.#acknowledged.get(pool);
+      if (known === null || known === undefined) continue;
       const written = judge.pool(pool);
       this.#world.judge.require(
         written?.gpus === known.gpus && written?.replicas.min === known.replicas,
@@ -113,6 +125,8 @@ export class Operations {
   }
 }
 
+/** A guest has started by then, and may not have shown evidence yet. */
+const SECOND_THOUGHT_MS = 8000;
 const ALL_MODULES = [1, 2, 3, 4, 5, 6, 7, 8];
 
 /** Of one tenant alone, under its quota of GPUs. */

@@ -39,16 +39,20 @@ export function runFleet(run: FleetRun): Readonly<Record<string, number>> {
     }
     judge.note('the fleet is up');
     judge.reached('fleet up');
+    const stormNs = random.between(STORM_NS.least, STORM_NS.most);
+    const clients = random.between(4, 20);
     const load = new Load(
       world,
       {
         requests,
-        clients: random.between(4, 20),
+        clients,
         kinds: ['plain', 'slow', 'vanishing'],
         keys: fleet.keys,
         targets: [{ host: GATEWAY_HOST, port: GATEWAY_PORT }],
-        thinkNs: random.of([1e9, 5e9, 20e9]),
-        outputMax: random.of([4, 16]),
+        // As long as things go wrong there are requests.
+        thinkNs: (2 * stormNs * clients) / requests,
+        outputMax: random.of([4, 16, 60]),
+        longShare: 1,
         promptMax: random.of([8, 40]),
         hasLimits: false,
         isPeaceful: false,
@@ -63,11 +67,17 @@ export function runFleet(run: FleetRun): Readonly<Record<string, number>> {
       'fleet-reset',
       'fleet-gateway-kill',
     );
+    fleet.judge.hasSteadyControl = !has(
+      'control-kill',
+      'control-power',
+      'control-pause',
+      'database-restart',
+    );
     unleashOn(fleet, world, new Random(world.seed, 'faults'), run.faults);
     const operations = new Operations(world, fleet, new Random(world.seed, 'operations'));
     operations.begin();
-    const stormNs = loop.nowNs + random.between(STORM_NS.least, STORM_NS.most);
-    until(3600e9, () => load.counts.sent >= requests && loop.nowNs >= stormNs);
+    const endNs = loop.nowNs + stormNs;
+    until(3600e9, () => load.counts.sent >= requests && loop.nowNs >= endNs);
     calmFleet(fleet, world);
     judge.note('calm');
     let isSettled = false;

@@ -1,7 +1,4 @@
-import { register } from 'node:module';
-import { FLEET_MUTANTS } from './fleet-mutants.ts';
-import type { Change } from './hooks.ts';
-import { MUTANTS } from './mutants.ts';
+import { plant } from './plant.ts';
 
 /** What a process says of one mutant, as its last line. */
 export interface MutantFound {
@@ -14,12 +11,7 @@ export interface MutantFound {
 
 // A process of its own for each mutant: modules are loaded once.
 const [name, first, last] = process.argv.slice(2);
-const mutant = [...MUTANTS, ...FLEET_MUTANTS].find((each) => each.name === name);
-if (mutant === undefined) throw new Error(`there is no mutant ${name}`);
-const url = new URL(`../../../${mutant.file}`, import.meta.url).href;
-const data: Change = { url, find: mutant.find, replace: mutant.replace };
-register('./hooks.js', import.meta.url, { data });
-const isFleet = FLEET_MUTANTS.includes(mutant);
+const { isFleet } = plant(name);
 const { simulate } = await import('../simulate.ts');
 let found: MutantFound | undefined;
 for (let seed = Number(first); seed <= Number(last) && found === undefined; seed++) {

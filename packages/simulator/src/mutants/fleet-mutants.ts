@@ -19,13 +19,12 @@ export const FLEET_MUTANTS: readonly Mutant[] = [
     breaks: ['fenced', 'exclusive'],
   },
   {
-    name: 'acknowledged-before-commit',
-    what: 'a change is acknowledged before it is written',
+    name: 'failed-commit-acknowledged',
+    what: 'a change is acknowledged whose writing has failed',
     file: 'control/dist/lead/term.js',
-    find: 'const { blobs } = draft;',
+    find: 'for (const { waiting } of done)\n                    waiting.reject(error);',
     replace:
-      'for (const { waiting, result } of done) waiting.resolve(result);\n' +
-      '            const { blobs } = draft;',
+      'for (const { waiting, result } of done)\n                    waiting.resolve(result);',
     breaks: ['acknowledged', 'live'],
   },
   {
@@ -43,8 +42,15 @@ export const FLEET_MUTANTS: readonly Mutant[] = [
     name: 'begun-twice',
     what: 'a guest that is gone is begun again',
     file: 'control/dist/agent/agent.js',
-    find: 'if (guest !== undefined || this.#hasBegun(each.replica))',
-    replace: 'if (guest !== undefined)',
+    find:
+      'if (guest !== undefined || this.#hasBegun(each.replica))\n                continue;\n' +
+      '            // GPUs of one that is on its way out are not free yet, ' +
+      'whatever control thinks.\n' +
+      '            const isTaken = this.#memory.begun.some(({ modules }) => ',
+    replace:
+      'if (guest !== undefined)\n                continue;\n' +
+      '            const isTaken = this.#memory.begun.some(({ modules, replica }) => ' +
+      'replica !== each.replica && ',
     breaks: ['exclusive'],
   },
   {
@@ -115,8 +121,8 @@ export const FLEET_MUTANTS: readonly Mutant[] = [
     name: 'lost-machine-keeps-lock',
     what: 'a database waits for ever for a machine that is gone in the midst of a change',
     file: 'control/dist/store/postgres.js',
-    find: 'export const IDLE_MS = 5000;',
-    replace: 'export const IDLE_MS = 5e12;',
+    find: 'export const IDLE_MS = 2000;',
+    replace: 'export const IDLE_MS = 2e12;',
     breaks: ['live'],
   },
   {

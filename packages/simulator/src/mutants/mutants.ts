@@ -76,8 +76,8 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'preempted-as-computed',
     what: 'a request that lost its pages goes on as if they were there',
     file: 'engine/dist/scheduler/scheduler.js',
-    find: "sequence.phase = 'waiting';\n        sequence.computed = 0;",
-    replace: "sequence.phase = 'waiting';",
+    find: 'sequence.computed = found;',
+    replace: 'sequence.computed = sequence.preemptions > 0 ? sequence.length - 1 : found;',
     breaks: ['tokens-right', 'orderly', 'pages-kept'],
   },
   {

@@ -47,6 +47,11 @@ export function watchEngine(
   void engine.failed.then(() => {
     hasFailed = true;
   });
+  const add = scheduler.add.bind(scheduler);
+  scheduler.add = (sequence) => {
+    process.onRequest();
+    add(sequence);
+  };
   /** Of requests, as they were at the last look. */
   const phases = new WeakMap<object, string>();
   let lastCounted = '';

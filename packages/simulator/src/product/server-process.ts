@@ -38,6 +38,8 @@ export class ServerProcess {
   /** Since it was told to stop; null: it was not. */
   stoppingNs: number | null = null;
   starts = 0;
+  /** Called with each request that its engine is given. */
+  onRequest: () => void = () => {};
   #state: ServerState = 'down';
   /** It ended where receipts may have waited for the disk: unasked, or while the disk failed. */
   mayLackReceipts = false;

@@ -45,6 +45,29 @@ export function drawSettings(random: Random, pageBytes: number): ServerSettings 
   };
 }
 
+/** What the machines of a seed are like. */
+export interface Machine {
+  /** The device computes so many times slower than its profile says. */
+  readonly slowness: number;
+  /** Each of its kernels takes at least so many times as long. */
+  readonly kernelSlowness: number;
+  /** What a socket takes before its writer has to wait. */
+  readonly socketBytes: number;
+}
+
+/**
+ * Of fast devices, requests seldom meet each other, and nothing is sooner brought than computed;
+ * with large buffers nobody waits for who reads slowly.
+ */
+export function drawMachine(random: Random, isFleet: boolean): Machine {
+  return {
+    slowness: random.of([1, 1e4, 1e6]),
+    // What happens to a fleet happens in seconds: answers last as long.
+    kernelSlowness: random.of(isFleet ? [1, 300, 3000] : [1, 1, 30]),
+    socketBytes: random.of([1024, 4096, 16_384]),
+  };
+}
+
 /** The same with what an operator may change while clients go on: limits stay as they were. */
 export function redrawn(random: Random, settings: ServerSettings): ServerSettings {
   return {
@@ -56,8 +79,9 @@ export function redrawn(random: Random, settings: ServerSettings): ServerSetting
 }
 
 /** Writes down which of the product's ways a seed takes. */
-export function noteSettings(judge: Judge, settings: ServerSettings): void {
+export function noteSettings(judge: Judge, settings: ServerSettings, machine: Machine): void {
   judge.note(`settings ${JSON.stringify(settings)}`);
+  judge.note(`machine ${JSON.stringify(machine)}`);
   judge.reached(`policy: ${settings.policy}`);
   judge.reached(`law: ${settings.law}`);
   if (settings.kvTierPolicy !== undefined) {

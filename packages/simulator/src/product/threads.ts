@@ -12,6 +12,7 @@ import {
 } from '@bridgekeeper/server/threads';
 import type { Life, Loop } from '../world/loop.ts';
 import type { ThreadMain } from '../world/threads.ts';
+import type { Machine } from './settings.ts';
 
 /** Sees what a process opens, to break it and to look into it. */
 export interface ThreadWatch {
@@ -30,17 +31,27 @@ const NO_TEE = { found: null, reason: 'a simulated machine has no TEE' } as cons
 const laws = new Map<string, Law>();
 
 /** The threads of the product, each with what its script runs. */
-export function threadMains(loop: Loop, watch: ThreadWatch): (script: string) => ThreadMain {
+export function threadMains(
+  loop: Loop,
+  machine: Machine,
+  watch: ThreadWatch,
+): (script: string) => ThreadMain {
   const mains: Readonly<Record<string, ThreadMain>> = {
     'engine-thread.js': (port, data) => {
       const life = loop.current!;
       const build: Parameters<typeof hostEngine>[2] = async (config, hooks = {}) => {
         hooks.onPhase?.('device');
         const law = lawOf(config.law.value!);
+        const { roofline } = law.profile;
         const device = openModelDevice({
           clock: life.clock,
           law,
-          roofline: { ...law.profile.roofline, memoryBytes: DEVICE_BYTES },
+          roofline: {
+            ...roofline,
+            memoryBytes: DEVICE_BYTES,
+            bf16FlopsPerSecond: roofline.bf16FlopsPerSecond / machine.slowness,
+            kernelNs: roofline.kernelNs * machine.kernelSlowness,
+          },
           keepsKv: true,
         });
         watch.device(life, device);

@@ -41,7 +41,7 @@ class File {
   }
 
   write(at: number, bytes: Uint8Array): void {
-    this.#change({ kind: 'write', at, bytes: Buffer.from(bytes) });
+    this.#change({ kind: 'write', at, bytes: Buffer.copyBytesFrom(bytes) });
   }
 
   truncate(size: number): void {
@@ -53,7 +53,7 @@ class File {
       change.kind === 'write'
         ? [change.at, Math.min(this.size, change.at + change.bytes.length)]
         : [change.size, this.size];
-    const before = from < to ? Buffer.from(this.data.subarray(from, to)) : NOTHING;
+    const before = from < to ? Buffer.copyBytesFrom(this.data, from, to - from) : NOTHING;
     this.pending.push({ change, sizeBefore: this.size, before });
     this.#apply(change);
   }
@@ -141,6 +141,8 @@ export class DiskError extends Error {
  */
 export class Disk {
   readonly faults: DiskFaults = { isFull: false, failing: 0, isLying: false };
+  /** Called once, after the next sync: faults aim at it. */
+  afterSync: (() => void) | null = null;
   readonly #random: Random;
   #entries = new Map<string, File | 'folder'>();
   #kept = new Map<string, File | 'folder'>();
@@ -212,12 +214,17 @@ export class Disk {
       else this.#kept.set(name, entry);
     }
     this.#changes = [];
+    const { afterSync } = this;
+    this.afterSync = null;
+    afterSync?.();
   }
 
   /** The machine loses its power. */
   fail(): void {
-    const isWhole = this.#random.below(this.#changes.length + 1);
-    for (const { path, entry } of this.#changes.slice(0, isWhole)) {
+    // Often nothing had left the journal's memory yet.
+    const isNone = this.#random.chance(0.5);
+    const whole = isNone ? 0 : this.#random.below(this.#changes.length + 1);
+    for (const { path, entry } of this.#changes.slice(0, whole)) {
       if (entry === null) this.#kept.delete(path);
       else this.#kept.set(path, entry);
     }

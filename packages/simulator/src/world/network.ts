@@ -21,7 +21,11 @@ export class SocketError extends Error {
   readonly code: string;
 
   constructor(code: string) {
+    const { stackTraceLimit } = Error;
+    // What the network does comes from nowhere in the code.
+    Error.stackTraceLimit = 0;
     super(code);
+    Error.stackTraceLimit = stackTraceLimit;
     this.code = code;
   }
 }
@@ -79,8 +83,8 @@ export class SimulatedSocket extends Duplex {
   ) {
     super({
       allowHalfOpen: options.allowHalfOpen,
-      readableHighWaterMark: 16_384,
-      writableHighWaterMark: 16_384,
+      readableHighWaterMark: net.socketBytes,
+      writableHighWaterMark: net.socketBytes,
     });
     this.#net = net;
     this.life = life;
@@ -276,6 +280,8 @@ export class Network {
   /** Which host a name leads to now. */
   resolve: (name: string) => string = (name) => name;
   readonly quality: Quality = { leastNs: 50_000, mostNs: 400_000, loss: 0, split: 0 };
+  /** What a socket takes before its writer has to wait. */
+  socketBytes = 16_384;
   #ports = 40_000;
 
   constructor(loop: Loop, random: Random) {

@@ -1,4 +1,5 @@
 import { EventEmitter } from 'node:events';
+import { copied } from './copied.ts';
 import type { Loop } from './loop.ts';
 
 /** The end of a channel that a thread has. */
@@ -32,10 +33,10 @@ export function workersOf(loop: Loop, mainOf: (script: string) => ThreadMain): u
       super();
       const script = url.pathname.slice(url.pathname.lastIndexOf('/') + 1);
       const main = mainOf(script);
-      const data = structuredClone(options.workerData);
+      const data = copied(options.workerData);
       const port: ThreadPort = {
         postMessage: (message) => {
-          const copy = structuredClone(message);
+          const copy = copied(message);
           this.#toOwner(() => this.emit('message', copy));
         },
         on: (_event, listener) => {
@@ -56,7 +57,7 @@ export function workersOf(loop: Loop, mainOf: (script: string) => ThreadMain): u
 
     postMessage(message: unknown): void {
       if (this.#isOver) return;
-      const copy = structuredClone(message);
+      const copy = copied(message);
       this.#toThreadNs = Math.max(this.#toThreadNs, loop.nowNs + this.#delayNs());
       this.#life.at(this.#toThreadNs, () => {
         if (this.#isOver) return;
