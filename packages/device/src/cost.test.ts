@@ -1,8 +1,9 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { attendedBy, opCost } from './cost.ts';
+import { attendedBy, busiestAssignments, busiestExperts, expectedExperts, opCost } from './cost.ts';
 import type { Slice } from './device.ts';
 import { elementMatrix, type OpArgs } from './ops.ts';
+import { hash32 } from './random.ts';
 
 const buffer = { id: 1, bytes: 1 << 20, label: 'test' };
 const some: Slice = { buffer, offsetBytes: 0, bytes: 1 << 20 };
@@ -160,4 +161,47 @@ test('experts cost the bytes of those that are expected to be hit, and no others
   // A device with half of the experts gets half of the assignments.
   expect(costOf(2, 4).bytes).toBe(1.75 * expert + 2 * 2 * (2 * 64 + 2 * 10));
   expect(costOf(2, 4).operations).toBe(costOf(1).operations);
+});
+
+/** What `lines` that choose evenly come to on the busiest rank, drawn so many times. */
+function drawnBusiest(experts: number, topK: number, lines: number, ranks: number) {
+  const own = experts / ranks;
+  const draws = 300;
+  let hits = 0;
+  let assignments = 0;
+  for (let draw = 0; draw < draws; draw++) {
+    const hit = new Set<number>();
+    const assigned = new Array<number>(ranks).fill(0);
+    for (let line = 0; line < lines; line++) {
+      const left = Array.from({ length: experts }, (_, expert) => expert);
+      for (let k = 0; k < topK; k++) {
+        const at = (hash32(draw, line, k) >>> 0) % left.length;
+        const [expert] = left.splice(at, 1);
+        hit.add(expert!);
+        assigned[Math.floor(expert! / own)]! += 1;
+      }
+    }
+    const byRank = new Array<number>(ranks).fill(0);
+    for (const expert of hit) byRank[Math.floor(expert / own)]! += 1;
+    hits += Math.max(...byRank) / draws;
+    assignments += Math.max(...assigned) / draws;
+  }
+  return { hits, assignments };
+}
+
+test.each([
+  [128, 4, 1, 2],
+  [128, 4, 8, 2],
+  [128, 4, 32, 4],
+  [128, 8, 8, 8],
+  [32, 4, 64, 2],
+] as const)('the busiest with %i experts, %i a line, %i lines, %i ranks', (a, b, c, d) => {
+  const drawn = drawnBusiest(a, b, c, d);
+  expect(busiestExperts(a, b, c, d) / drawn.hits).toBeCloseTo(1, 1);
+  expect(busiestAssignments(a, b, c, d) / drawn.assignments).toBeCloseTo(1, 1);
+});
+
+test('one rank has all experts that are hit, and all assignments', () => {
+  expect(busiestExperts(128, 4, 9, 1)).toBe(expectedExperts(128, 4, 9));
+  expect(busiestAssignments(128, 4, 9, 1)).toBe(36);
 });

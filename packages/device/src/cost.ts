@@ -55,9 +55,11 @@ export function attentionCost(
   attended: Attended,
 ): OpCost {
   const { count, heads, kvHeads, headDim, kvFormat, lineKv } = args;
+  // Lines of drafts are computed as if each was alone, and so read what they share again.
+  const read = args.phase === 'verify' ? attended.pairs : attended.positions;
   // Each token's own k and v are written, too, where they are new.
   const written = lineKv === 'none' ? 0 : count;
-  const kvElements = (attended.positions + written) * 2 * kvHeads * headDim;
+  const kvElements = (read + written) * 2 * kvHeads * headDim;
   const activations = count * (heads * headDim + qkvWidth(args));
   const elementBytes = bytesPerElement(element);
   return {
@@ -248,6 +250,44 @@ export function expectedExperts(experts: number, topK: number, count: number): n
   return experts * (1 - (1 - topK / experts) ** count);
 }
 
+/** The largest of n draws of a standard normal, on average, from n = 1 (order statistics). */
+const LARGEST_OF = [0, 0.5642, 0.8463, 1.0294, 1.163, 1.2672, 1.3522, 1.4236] as const;
+
+/** Standard deviations by which the busiest of so many ranks has more than all on average. */
+function lead(ranks: number): number {
+  return LARGEST_OF[Math.round(ranks) - 1] ?? Math.sqrt(2 * Math.log(ranks));
+}
+
+/**
+ * Experts of the rank whose experts are hit most, by `count` lines that choose evenly, where each of
+ * `ranks` has `experts / ranks` of them whole: more than its part, since a step takes as long as
+ * the rank with most to read.
+ */
+export function busiestExperts(
+  experts: number,
+  topK: number,
+  count: number,
+  ranks: number,
+): number {
+  if (ranks === 1) return expectedExperts(experts, topK, count);
+  const own = experts / ranks;
+  const hit = expectedExperts(experts, topK, count) / experts;
+  const most = own * hit + lead(ranks) * Math.sqrt(own * hit * (1 - hit));
+  return Math.min(most, own, count * topK);
+}
+
+/** Assignments to the rank that gets most of them; likewise. */
+export function busiestAssignments(
+  experts: number,
+  topK: number,
+  count: number,
+  ranks: number,
+): number {
+  const mean = (count * topK) / ranks;
+  const most = mean + lead(ranks) * Math.sqrt(mean);
+  return Math.min(most, count * Math.min(topK, experts / ranks));
+}
+
 /** Of the weights [outputs, inputs] of one expert and their scales. */
 export function expertMatrixBytes(
   args: Omit<ExpertMatrix, 'weight' | 'scales'> & { readonly inputs: number },
@@ -267,13 +307,13 @@ function hitExpertBytes(
   elementBytes: number,
 ): number {
   const { experts, allExperts, topK, count } = args;
-  const hit = expectedExperts(allExperts, topK, count) * (experts / allExperts);
+  const hit = busiestExperts(allExperts, topK, count, allExperts / experts);
   return hit * expertMatrixBytes(args, outputs, elementBytes);
 }
 
-/** Of assignments that are spread evenly over all experts, those to the device's own. */
+/** Of assignments that are spread evenly over all experts, those to the busiest device's own. */
 function ownAssignments({ count, topK, experts, allExperts }: ExpertGroups): number {
-  return (count * topK * experts) / allExperts;
+  return busiestAssignments(allExperts, topK, count, allExperts / experts);
 }
 
 /** Bytes of a weight and its scales. */

@@ -9,7 +9,13 @@ export {
   encodeAutomaton,
 } from './contract/automaton.ts';
 export { type ContractCase, contractCases } from './contract/index.ts';
-export { expectedExperts, expertMatrixBytes, matrixBytes } from './cost.ts';
+export {
+  busiestAssignments,
+  busiestExperts,
+  expectedExperts,
+  expertMatrixBytes,
+  matrixBytes,
+} from './cost.ts';
 export { openCpuDevice } from './cpu/cpu-device.ts';
 export {
   type ConfidentialSettings,

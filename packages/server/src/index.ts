@@ -5,6 +5,7 @@ export { chooseLaw, configureEngine, lawName, policyOn } from './engine/config/c
 export type { EngineConfig } from './engine/config/engine-config.ts';
 export { keepLoadingStrategy } from './engine/config/loading-store.ts';
 export { measuredProfilePath } from './engine/config/measured-profiles.ts';
+export { readSpeculativeConfig } from './engine/config/speculative-config.ts';
 export { measuredDevice } from './engine/measured-device.ts';
 export { EVERY_LANE_ARRIVES, openDevice } from './engine/open-device.ts';
 export { startConfiguredEngine } from './engine/start-configured-engine.ts';

@@ -109,6 +109,7 @@ describe('a plan', () => {
 });
 
 describe('what cannot be planned is refused', () => {
+  const ngram = '{"method": "ngram", "num_speculative_tokens": 4}';
   const gpu = ['--gpu', 'b300'];
   test.each([
     [['--gpu', 'b300'], /--model: say which/],
@@ -126,6 +127,10 @@ describe('what cannot be planned is refused', () => {
     ],
     [['--model', 'Qwen3-8B', ...gpu, '--max-model-len', '50000'], /Qwen3-8B has 40960/],
     [['--model', 'Qwen3-8B', ...gpu, '--fleet-rate', '3'], /needs a limit/],
+    [['--model', 'Qwen3-8B', ...gpu, '--draft-acceptance', '0.5'], /nothing is drafted/],
+    [['--model', 'Qwen3-8B', ...gpu, '--speculative-config', ngram], /add --draft-acceptance/],
+    [['--model', 'Qwen3-8B', ...gpu, '--speculative-config', '{}'], /"method" must be "ngram"/],
+    [['--model', 'Qwen3-8B', ...gpu, '--enable-expert-parallel'], /has no experts/],
     [['--model', 'Qwen3-8B', ...gpu, '--window', '9..3'], /--window: must be milliseconds/],
   ])('%j', async (words, message) => {
     const { code, err, out } = await plan(...words);

@@ -69,6 +69,17 @@ export const PLAN_FLAGS = {
   kvCacheDtype: flag(oneOf('auto', 'fp8'), 'auto', 'how KV is stored'),
   enablePrefixCaching: flag(onOff(), true, 'share KV of equal prefixes'),
   tensorParallelSize: flag(integer(1, 8), 1, 'GPUs of one replica'),
+  enableExpertParallel: flag(onOff(), false, 'give each of these GPUs some experts whole'),
+  speculativeConfig: flag(
+    text('json'),
+    undefined,
+    'our own policies draft by n-gram, as {"method": "ngram", "num_speculative_tokens": 4}',
+  ),
+  draftAcceptance: flag(
+    number(0, 1),
+    undefined,
+    'how often a draft is right when all before it were: it depends on the text',
+  ),
   graphs: flag(oneOf('full', 'piecewise', 'eager'), 'full', 'how decode steps are launched'),
   interTokenLimitMs: flag(number(1, 10000), 50, 'of our own policies: longest burst'),
   stepFactor: flag(

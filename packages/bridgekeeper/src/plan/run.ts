@@ -16,7 +16,13 @@ import {
   traceEvents,
   USUAL_ENGINES,
 } from '@bridgekeeper/planner';
-import { flagOf, type Resolved, UsageError, type Values } from '@bridgekeeper/server';
+import {
+  flagOf,
+  type Resolved,
+  readSpeculativeConfig,
+  UsageError,
+  type Values,
+} from '@bridgekeeper/server';
 import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
 import type { CliIo } from '../io.ts';
 import { progressBar } from '../progress-bar.ts';
@@ -126,9 +132,29 @@ function flagsOf(values: Values<Flags>): EngineFlags {
     kvFormat: values.kvCacheDtype === 'fp8' ? 'fp8-e4m3' : 'element',
     prefixCaching: values.enablePrefixCaching,
     tensorParallel: values.tensorParallelSize,
+    expertParallel: values.enableExpertParallel,
+    speculation: draftsOf(values),
     graphs: values.graphs,
     interTokenLimitMs: values.interTokenLimitMs,
   };
+}
+
+/** What drafts bring is the text's: nothing is assumed of it. */
+function draftsOf(values: Values<Flags>): EngineFlags['speculation'] {
+  const { speculativeConfig, draftAcceptance: chance } = values;
+  if (speculativeConfig === undefined && chance === undefined) return null;
+  if (speculativeConfig === undefined) {
+    const message = '--draft-acceptance: nothing is drafted: add --speculative-config';
+    throw new UsageError('bad-combination', message);
+  }
+  const options = readSpeculativeConfig(speculativeConfig);
+  if (chance === undefined) {
+    const message =
+      '--speculative-config: what drafts bring depends on the text: add --draft-acceptance, 0 to 1 ' +
+      '(/v1/bridge of a server that drafts counts how many are right)';
+    throw new UsageError('bad-combination', message);
+  }
+  return { ...options, chance };
 }
 
 const STAGES: Readonly<Record<Progress['stage'], string>> = {

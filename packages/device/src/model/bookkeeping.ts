@@ -1,6 +1,6 @@
 import { targetList } from '../command-targets.ts';
 import { advance, applyCommand, beginDecode, isRow, isStop } from '../cpu/kernels/rows.ts';
-import { accept, draft } from '../cpu/kernels/speculation.ts';
+import { accept, type DraftsOf, draft } from '../cpu/kernels/speculation.ts';
 import type { OpArgs, OpName } from '../ops.ts';
 import { checkPagedParts } from '../paged-parts.ts';
 import { hash32 } from '../random.ts';
@@ -9,6 +9,7 @@ import {
   LOGPROB,
   LOGPROB_WORDS,
   MAX_TOP_LOGPROBS,
+  NO_DRAFTS,
   ROW,
   ROW_FLAG,
   ROW_WORDS,
@@ -52,17 +53,7 @@ const BOOKKEEPERS: { readonly [Name in OpName]?: Bookkeeper<Name> } = {
     return () => beginDecode(arrays, args.count);
   },
 
-  draft: (args) => {
-    const arrays = {
-      rows: wordsOf(args.rows),
-      decodeRows: wordsOf(args.decodeRows),
-      history: wordsOf(args.history),
-      tokens: wordsOf(args.tokens),
-      tokenRows: wordsOf(args.tokenRows),
-      positions: wordsOf(args.positions),
-    };
-    return () => draft(arrays, args);
-  },
+  draft: (args) => drafting(args),
 
   sample: (args) => {
     const rows = wordsOf(args.rows);
@@ -107,6 +98,42 @@ const BOOKKEEPERS: { readonly [Name in OpName]?: Bookkeeper<Name> } = {
   },
 };
 
+function drafting(args: OpArgs['draft'], draftsOf?: DraftsOf): () => void {
+  const arrays = {
+    rows: wordsOf(args.rows),
+    decodeRows: wordsOf(args.decodeRows),
+    history: wordsOf(args.history),
+    tokens: wordsOf(args.tokens),
+    tokenRows: wordsOf(args.tokenRows),
+    positions: wordsOf(args.positions),
+  };
+  return () => draft(arrays, args, draftsOf);
+}
+
+/** How often what is drafted is right, where texts are made up and repeat nothing. */
+export interface MadeUpDrafts {
+  /** Of each draft, when all before it were right: 0 to 1. */
+  readonly chance: number;
+  readonly vocabulary: number;
+}
+
+/** Drafts that are what will be sampled, or are not, as `chance` and the row's seed have it. */
+function madeUp({ chance, vocabulary }: MadeUpDrafts): DraftsOf {
+  return ({ rows }, { linesPerRow }, row) => {
+    const base = row * ROW_WORDS;
+    if ((rows[base + ROW.FLAGS]! & NO_DRAFTS) !== 0) return [];
+    const drafts: number[] = [];
+    const count = Math.min(linesPerRow, rows[base + ROW.REMAINING]!) - 1;
+    for (let j = 0; j < count; j++) {
+      const generated = rows[base + ROW.GENERATED]! + j;
+      const token = syntheticToken(rows, base, generated, vocabulary);
+      const draw = hash32(rows[base + ROW.SEED_LO]!, ~rows[base + ROW.SEED_HI]!, generated) >>> 0;
+      drafts.push(draw < chance * 2 ** 32 ? token : (token + 1) % vocabulary);
+    }
+    return drafts;
+  };
+}
+
 function advanceArrays(args: OpArgs['advance'] | OpArgs['accept']) {
   return {
     rows: wordsOf(args.rows),
@@ -121,13 +148,17 @@ function advanceArrays(args: OpArgs['advance'] | OpArgs['accept']) {
 
 /**
  * What runs for real when this operation does, or null where it only takes time. `chains`: KV has
- * contents, on which tokens depend; null: it has none.
+ * contents, on which tokens depend; null: it has none. `drafts`: null: they are looked up.
  */
 export function bookkeepingOf<Name extends OpName>(
   name: Name,
   args: OpArgs[Name],
   chains: Chains | null,
+  drafts: MadeUpDrafts | null,
 ): (() => void) | null {
+  if (name === 'draft' && drafts !== null) {
+    return drafting(args as OpArgs['draft'], madeUp(drafts));
+  }
   return chains?.bookkeepingOf(name, args) ?? BOOKKEEPERS[name]?.(args) ?? null;
 }
 

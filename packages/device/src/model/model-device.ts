@@ -26,6 +26,7 @@ import {
 import { DeviceError } from '../errors.ts';
 import { LAUNCHING_CHANNEL } from '../law/contexts.ts';
 import { linksOf } from '../law/links.ts';
+import type { MadeUpDrafts } from './bookkeeping.ts';
 import { Chains } from './chains.ts';
 import { Machine } from './machine.ts';
 import { bufferOf, ModelBuffer, ModelHostBuffer } from './memory.ts';
@@ -51,6 +52,8 @@ export interface ModelDeviceOptions {
    * models, to see that pages are where they should be. By default KV is nowhere.
    */
   readonly keepsKv?: boolean;
+  /** How often drafts are right; absent: they are looked up, in texts that repeat nothing. */
+  readonly drafts?: MadeUpDrafts | undefined;
 }
 
 /**
@@ -73,7 +76,8 @@ class ModelDevice implements Device {
   readonly #laneIds = new Set<string>();
 
   constructor(options: ModelDeviceOptions) {
-    const { clock, law: imposed, roofline: given, reached, ranks = 1, onWork, keepsKv } = options;
+    const { clock, law: imposed, roofline: given, reached, ranks = 1, onWork } = options;
+    const { keepsKv, drafts = null } = options;
     const law = imposed ?? profileLaw(referenceProfile('h100-native'));
     const roofline = given ?? law.profile.roofline;
     const { name, gpu, submission } = law.profile;
@@ -95,6 +99,7 @@ class ModelDevice implements Device {
       reached: reached ?? [],
       links: ranks === 1 ? null : linksOf(law.profile, ranks),
       chains: keepsKv === true ? new Chains() : null,
+      drafts,
     });
     this.#machine = new Machine(clock, law, pricer, onWork);
     this.inlineLane = this.#addLane('inline', 'inline', LAUNCHING_CHANNEL);

@@ -10,7 +10,7 @@ import {
 } from '../device.ts';
 import { collectiveNs, type Links } from '../law/links.ts';
 import { isCollective, type OpArgs, type OpName } from '../ops.ts';
-import { bookkeepingOf } from './bookkeeping.ts';
+import { bookkeepingOf, type MadeUpDrafts } from './bookkeeping.ts';
 import type { Chains } from './chains.ts';
 import { bufferOf, wordsOf } from './memory.ts';
 
@@ -42,6 +42,8 @@ export interface PricingOptions {
   readonly links: Links | null;
   /** What tokens are made from; null: from their rows' seeds alone. */
   readonly chains: Chains | null;
+  /** null: drafts are looked up. */
+  readonly drafts: MadeUpDrafts | null;
 }
 
 /** Linear between the points, constant outside them; 1 where there are none. */
@@ -119,7 +121,7 @@ export class WorkPricer {
       if (isSlice(value)) bufferOf(value);
       if (isSliceList(value)) value.forEach(bufferOf);
     }
-    const bookkeeping = bookkeepingOf(name, args, this.#options.chains);
+    const bookkeeping = bookkeepingOf(name, args, this.#options.chains, this.#options.drafts);
     if (name === 'attention') {
       const attention = args as OpArgs['attention'];
       return { operations: 1, fixedNs: 0, bookkeeping, attention, attentions: 1 };

@@ -2,7 +2,7 @@ import { usesPenalties } from '../request/sampling.ts';
 import type { StepPlan } from '../scheduler/plan.ts';
 import type { Sequence } from '../scheduler/sequence.ts';
 import type { NgramOptions } from '../speculation/ngram.ts';
-import { Repetition } from '../speculation/repetition.ts';
+import { acceptedOf, Repetition } from '../speculation/repetition.ts';
 import { milliseconds } from './estimate.ts';
 
 /** What a step with drafts takes, in steps without, until both were measured. */
@@ -107,6 +107,7 @@ export class DraftControl {
   #acceptedOf(row: Sequence): number {
     if (!canBeDrafted(row)) return 0;
     const { options } = this.#parts;
+    if (options.chance !== undefined) return acceptedOf(options.chance, options.drafts);
     let text = this.#texts.get(row);
     if (text === undefined) {
       text = new Repetition(options.lookupMin, row.promptLength + row.request.sampling.maxTokens);

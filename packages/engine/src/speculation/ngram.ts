@@ -10,4 +10,9 @@ export interface NgramOptions {
   readonly lookupMax: number;
   /** Every step that can have drafts has them, whether that pays or not: for measurements. */
   readonly always?: true | undefined;
+  /**
+   * Of a simulation, whose texts are made up: the chance that a draft is right when all before it
+   * were. Absent: it is learnt from the text.
+   */
+  readonly chance?: number | undefined;
 }

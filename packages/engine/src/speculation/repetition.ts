@@ -44,12 +44,7 @@ export class Repetition {
 
   /** Tokens of `drafts` drafted ones that are expected to be right. */
   acceptedOf(drafts: number): number {
-    let accepted = 0;
-    for (let i = 0, all = 1; i < drafts; i++) {
-      all *= this.#chance;
-      accepted += all;
-    }
-    return accepted;
+    return acceptedOf(this.#chance, drafts);
   }
 
   /** What came after the last tokens up to `at` when they ended elsewhere; remembers `at`. */
@@ -64,4 +59,14 @@ export class Repetition {
     for (let i = 0; i < this.#lookup; i++) if (text[end - i] !== text[at - i]) return -1;
     return end + 1;
   }
+}
+
+/** Drafts that count, of `drafts`, where each is right by `chance` and the first wrong one ends it. */
+export function acceptedOf(chance: number, drafts: number): number {
+  let accepted = 0;
+  for (let i = 0, all = 1; i < drafts; i++) {
+    all *= chance;
+    accepted += all;
+  }
+  return accepted;
 }

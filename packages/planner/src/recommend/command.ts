@@ -1,4 +1,4 @@
-import type { Scenario } from '../simulate/scenario.ts';
+import type { PlannedDrafts, Scenario } from '../simulate/scenario.ts';
 import { type Change, type Family, familyOf } from './change.ts';
 
 /** How an engine is started for a scenario, as a person would write it. */
@@ -52,6 +52,17 @@ const NO_HOST_KV: Note = {
 const settingsOf = (notes: readonly Note[]) =>
   notes.map(({ setting }) => setting).filter((setting) => setting.startsWith('--'));
 
+/** Of our own configuration file, which takes vLLM's JSON. */
+function speculativeLine({ drafts, lookupMin, lookupMax }: PlannedDrafts): string {
+  const config = {
+    method: 'ngram',
+    num_speculative_tokens: drafts,
+    prompt_lookup_max: lookupMax,
+    prompt_lookup_min: lookupMin,
+  };
+  return `speculative-config: '${JSON.stringify(config)}'`;
+}
+
 type Line = (scenario: Scenario, added: readonly string[], model: string) => StartLine;
 
 const LINES: Readonly<Record<Family, Line>> = {
@@ -70,6 +81,7 @@ const LINES: Readonly<Record<Family, Line>> = {
       `--gpu-memory-utilization ${flags.memoryUtilization}`,
       ...(flags.kvFormat === 'element' ? [] : ['--kv-cache-dtype fp8']),
       ...(flags.tensorParallel === 1 ? [] : [`--tensor-parallel-size ${flags.tensorParallel}`]),
+      ...(flags.expertParallel ? ['--enable-expert-parallel'] : []),
       ...(flags.prefixCaching ? [] : ['--no-enable-prefix-caching']),
       ...settingsOf(notes),
       ...added,
@@ -86,6 +98,7 @@ const LINES: Readonly<Record<Family, Line>> = {
       `--mem-fraction-static ${flags.memoryUtilization}`,
       ...(flags.kvFormat === 'element' ? [] : ['--kv-cache-dtype fp8_e4m3']),
       ...(flags.tensorParallel === 1 ? [] : [`--tp-size ${flags.tensorParallel}`]),
+      ...(flags.expertParallel ? [`--ep-size ${flags.tensorParallel}`] : []),
       ...(flags.prefixCaching ? [] : ['--disable-radix-cache']),
       ...settingsOf(notes),
       ...added,
@@ -100,6 +113,7 @@ const LINES: Readonly<Record<Family, Line>> = {
       `--max_num_tokens ${flags.maxBatchTokens}`,
       `--kv_cache_free_gpu_memory_fraction ${flags.memoryUtilization}`,
       ...(flags.tensorParallel === 1 ? [] : [`--tp_size ${flags.tensorParallel}`]),
+      ...(flags.expertParallel ? [`--ep_size ${flags.tensorParallel}`] : []),
       '--config trtllm.yaml',
       ...added,
     ];
@@ -123,6 +137,9 @@ const LINES: Readonly<Record<Family, Line>> = {
       `kv-cache-dtype: ${flags.kvFormat === 'element' ? 'auto' : 'fp8'}`,
       `enable-prefix-caching: ${flags.prefixCaching}`,
       `inter-token-limit-ms: ${flags.interTokenLimitMs}`,
+      ...(flags.tensorParallel === 1 ? [] : [`tensor-parallel-size: ${flags.tensorParallel}`]),
+      ...(flags.expertParallel ? ['enable-expert-parallel: true'] : []),
+      ...(flags.speculation === null ? [] : [speculativeLine(flags.speculation)]),
       `policy: ${engine.slice('bridgekeeper-'.length)}`,
       '',
     ];

@@ -53,6 +53,8 @@ export function caveatsOf(plan: Plan): readonly string[] {
     }),
     ...(plan.observed === null ? [] : [observedText(plan.observed)]),
     ...(hasExperts(plan) && hasOwn(plan) ? [OWN_EXPERTS] : []),
+    ...(plan.flags.expertParallel ? [WHOLE_EXPERTS] : []),
+    ...(plan.flags.speculation === null ? [] : [draftsText(plan)]),
     ...plan.model.approximations,
   ];
 }
@@ -65,6 +67,26 @@ const OWN_EXPERTS =
   'Bridgekeeper’s kernels of experts take 1.7 to 3 times as long as the roofline says, prompts ' +
   'most, measured on an H200 and taken over for other GPUs. Kernels of other engines are priced ' +
   'by the roofline.';
+
+const WHOLE_EXPERTS =
+  'Of whole experts on several GPUs a step takes as long as the GPU with most to read and compute: ' +
+  'how much that is, is statistics of lines that choose evenly. No speed of them was measured.';
+
+/** Of a load with drafts: who has them, and what was assumed and found. */
+function draftsText({ flags, predictions }: Plan): string {
+  const { drafts, chance } = flags.speculation!;
+  const found = predictions.flatMap(({ prediction }) =>
+    prediction.drafts === undefined ? [] : [prediction.drafts.tokensPerRowStep],
+  );
+  const brings =
+    found.length === 0
+      ? 'No engine here has them.'
+      : `A row’s step brings ${threeDigits(Math.max(...found))} tokens.`;
+  return (
+    `${drafts} drafts by n-gram, each right with a chance of ${threeDigits(chance)} as it was given. ` +
+    `${brings} Only our own policies draft here: other engines are predicted without.`
+  );
+}
 
 function observedText({ engine, hostFactor }: NonNullable<Plan['observed']>): string {
   return (

@@ -32,6 +32,7 @@ export async function simulateOwn(scenario: Scenario, policy: PolicyName): Promi
     roofline: { ...roofline, memoryBytes: roofline.memoryBytes - reserved },
     reached,
     ranks: flags.tensorParallel,
+    drafts: draftsOf(scenario),
     onWork: (startNs, endNs) => window.work(startNs, endNs),
   });
   const observer = new LoadObserver(scenario);
@@ -47,6 +48,8 @@ export async function simulateOwn(scenario: Scenario, policy: PolicyName): Promi
     dummy: true,
     quantization: undefined,
     kvFormat: flags.kvFormat,
+    expertParallel: flags.expertParallel,
+    speculation: flags.speculation ?? undefined,
     maxModelTokens: Math.min(flags.maxModelTokens, model.spec.maxPositions),
     maxRows: flags.maxRows,
     maxBatchTokens: flags.maxBatchTokens,
@@ -77,6 +80,7 @@ export async function simulateOwn(scenario: Scenario, policy: PolicyName): Promi
   await engine.shutdown(0);
   const pricer = new StepPricer(scenario, 0, reached);
   const steps = after.steps - before.steps;
+  const rowSteps = rowStepsOf(before, after);
   const busyNs = window.busyNs - busyBeforeNs;
   return {
     engine: scenario.engine,
@@ -88,7 +92,7 @@ export async function simulateOwn(scenario: Scenario, policy: PolicyName): Promi
     neverDrains,
     ...summary,
     rows: {
-      mean: (after.generatedTokens - before.generatedTokens) / Math.max(1, steps),
+      mean: rowSteps / Math.max(1, steps),
       max: Math.min(flags.maxRows, observer.openMax),
     },
     step: breakdown({
@@ -107,7 +111,7 @@ export async function simulateOwn(scenario: Scenario, policy: PolicyName): Promi
     kv: {
       bytes: memory.kvBytes,
       tokens: memory.kvTokens,
-      ...kvUse(scenario, memory.kvTokens, after.generatedTokens - before.generatedTokens, steps),
+      ...kvUse(scenario, memory.kvTokens, rowSteps, steps),
       hitFraction:
         (after.prefixHitTokens - before.prefixHitTokens) /
         Math.max(1, after.prefixQueriedTokens - before.prefixQueriedTokens),
@@ -116,6 +120,32 @@ export async function simulateOwn(scenario: Scenario, policy: PolicyName): Promi
     coldStart: [],
     timeline: window.spans,
     notModelled: [],
+    ...draftsFound(before, after),
+  };
+}
+
+/** Of a text that is made up. */
+function draftsOf({ flags: { speculation }, model }: Scenario) {
+  if (speculation === null) return undefined;
+  return { chance: speculation.chance, vocabulary: model.spec.vocabularySize };
+}
+
+/** Lines of rows that brought a token of their own: a draft that was right brings another. */
+function rowStepsOf(before: EngineStats, after: EngineStats): number {
+  const accepted = (stats: EngineStats) => stats.speculation?.acceptedTokens ?? 0;
+  return after.generatedTokens - before.generatedTokens - accepted(after) + accepted(before);
+}
+
+function draftsFound(before: EngineStats, after: EngineStats): Pick<Prediction, 'drafts'> {
+  if (after.speculation === undefined || before.speculation === undefined) return {};
+  const drafts = after.speculation.drafts - before.speculation.drafts;
+  const accepted = after.speculation.acceptedTokens - before.speculation.acceptedTokens;
+  const rowSteps = rowStepsOf(before, after);
+  return {
+    drafts: {
+      draftedFraction: drafts / Math.max(1, rowSteps),
+      tokensPerRowStep: (rowSteps + accepted) / Math.max(1, rowSteps),
+    },
   };
 }
 
@@ -201,7 +231,7 @@ interface Measured {
 function breakdown(measured: Measured): StepBreakdown {
   const { scenario, pricer, before, after, busyNs, elapsedNs, idleNs } = measured;
   const steps = Math.max(1, after.steps - before.steps);
-  const tokens = after.generatedTokens - before.generatedTokens;
+  const tokens = rowStepsOf(before, after);
   const { requests } = scenario.workload;
   const length = Math.round(
     requests.reduce((sum, each) => sum + each.promptTokens + each.outputTokens / 2, 0) /

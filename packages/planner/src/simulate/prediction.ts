@@ -105,6 +105,12 @@ export interface Prediction {
   } | null;
   readonly timeline: readonly LaneSpan[];
   /** In sentences. */
+  /** Absent: nothing was to be drafted. */
+  readonly drafts?: {
+    /** Of rows' steps, those that drafted something. */
+    readonly draftedFraction: number;
+    readonly tokensPerRowStep: number;
+  };
   readonly notModelled: readonly string[];
 }
 

@@ -1,4 +1,10 @@
-import { expectedExperts, type ReachedPoint, reachedFactor } from '@bridgekeeper/device';
+import {
+  busiestAssignments,
+  busiestExperts,
+  expectedExperts,
+  type ReachedPoint,
+  reachedFactor,
+} from '@bridgekeeper/device';
 import { type ModelSpec, type WeightTensor, weightTensors } from '@bridgekeeper/engine/models';
 import { reachedOf, rooflineOf } from '../gpus/gpu.ts';
 import type { Scenario } from './scenario.ts';
@@ -60,6 +66,7 @@ export class StepPricer {
   readonly #reached: readonly ReachedPoint[];
   readonly #slowdown: number;
   readonly #tensorParallel: number;
+  readonly #expertParallel: boolean;
   readonly #kvBytes: number;
   readonly #collective: { readonly tollNs: number; readonly bytesPerSecond: number };
   readonly #extraKernelsNs: number;
@@ -86,6 +93,7 @@ export class StepPricer {
     this.#reached = reached;
     this.#slowdown = law?.memoryBoundSlowdown ?? 1;
     this.#tensorParallel = flags.tensorParallel;
+    this.#expertParallel = flags.expertParallel;
     this.#kvBytes = flags.kvFormat === 'element' ? ELEMENT_BYTES : 1;
     const links = gpu.fabricBytesPerSecond?.value ?? gpu.hostBytesPerSecond.value;
     const collectives = law?.collectives ?? { tollNs: 0, rateFactor: 1 };
@@ -125,8 +133,9 @@ export class StepPricer {
 
   #product(times: KernelTimes, product: Product, lines: number, count: number, factor: number) {
     const { bytes, parameters, width, experts } = product;
-    const used = experts === null ? 1 : lineParts(experts, lines);
-    const each = experts === null ? 1 : experts.topK / experts.experts;
+    const ranks = this.#expertParallel ? this.#tensorParallel : 1;
+    const used = experts === null ? 1 : lineParts(experts, lines, ranks);
+    const each = experts === null ? 1 : assignedPart(experts, lines, ranks);
     const moved = bytes * used + lines * width * ELEMENT_BYTES;
     this.#add(times, moved, 2 * parameters * each * lines, count, factor);
   }
@@ -148,9 +157,27 @@ export function totalNs({ memoryNs, computeNs, kernelNs, collectiveNs }: KernelT
   return Math.round(memoryNs + computeNs + kernelNs + collectiveNs);
 }
 
-/** The part of all experts' bytes that so many lines read. */
-function lineParts({ experts, topK }: NonNullable<Product['experts']>, lines: number): number {
-  return expectedExperts(experts, topK, lines) / experts;
+/**
+ * The part of all experts' bytes that so many lines read; of whole experts on several ranks, as if
+ * all of these had as much to read as the busiest.
+ */
+function lineParts(
+  { experts, topK }: NonNullable<Product['experts']>,
+  lines: number,
+  ranks: number,
+): number {
+  if (ranks === 1) return expectedExperts(experts, topK, lines) / experts;
+  return (busiestExperts(experts, topK, lines, ranks) * ranks) / experts;
+}
+
+/** The part of all experts' parameters that a line meets, on average; likewise. */
+function assignedPart(
+  { experts, topK }: NonNullable<Product['experts']>,
+  lines: number,
+  ranks: number,
+): number {
+  if (ranks === 1 || lines === 0) return topK / experts;
+  return (busiestAssignments(experts, topK, lines, ranks) * ranks) / (lines * experts);
 }
 
 function attendedBy(lengths: StepWork['lengths'], chunks: StepWork['chunks'], window: number) {

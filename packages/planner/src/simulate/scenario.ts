@@ -1,5 +1,5 @@
 import type { Profile } from '@bridgekeeper/bridge';
-import type { PolicyName } from '@bridgekeeper/engine';
+import type { NgramOptions, PolicyName } from '@bridgekeeper/engine';
 import type { Gpu } from '../gpus/gpu.ts';
 import type { PlannedModel } from '../models/model.ts';
 import type { Workload } from '../workload/workload.ts';
@@ -25,6 +25,11 @@ export type EngineName = PersonalityName | `bridgekeeper-${PolicyName}`;
 /** How many pieces a decode step's graph is in: what each launches is launched by itself. */
 export type GraphMode = 'full' | 'piecewise' | 'eager';
 
+/** Drafts by n-gram, and how often one is right when all before it were, 0 to 1. */
+export interface PlannedDrafts extends NgramOptions {
+  readonly chance: number;
+}
+
 /** What an engine is started with. Names are those of vLLM's flags, where it has them. */
 export interface EngineFlags {
   readonly maxModelTokens: number;
@@ -37,6 +42,10 @@ export interface EngineFlags {
   readonly kvFormat: 'element' | 'fp8-e4m3';
   readonly prefixCaching: boolean;
   readonly tensorParallel: number;
+  /** Each of these GPUs has some experts whole, and not a part of every one. */
+  readonly expertParallel: boolean;
+  /** What our own policies draft; null: nothing. */
+  readonly speculation: PlannedDrafts | null;
   readonly graphs: GraphMode;
   /** Of our own policies: the longest time between a stream's tokens that is aimed at. */
   readonly interTokenLimitMs: number;
@@ -83,6 +92,8 @@ export const DEFAULT_FLAGS: EngineFlags = {
   kvFormat: 'element',
   prefixCaching: true,
   tensorParallel: 1,
+  expertParallel: false,
+  speculation: null,
   graphs: 'full',
   interTokenLimitMs: 50,
 };

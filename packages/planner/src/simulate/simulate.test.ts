@@ -166,6 +166,81 @@ test('a window shows the threads and the GPU of some milliseconds', async () => 
   }
 });
 
+describe('experts on several GPUs', () => {
+  const flags = { ...DEFAULT_FLAGS, maxModelTokens: 4096, maxRows: 16, maxBatchTokens: 2048 };
+  const model = knownModel('Qwen3-30B-A3B');
+  const busyNs = async (engine: EngineName, changes: object, of = model) => {
+    const wanted = scenario(engine, '4 at a time, 64+24, 4 requests', {
+      model: of,
+      law: null,
+      flags: { ...flags, ...changes },
+    });
+    const { memoryNs, computeNs, kernelNs } = (await simulate(wanted)).step;
+    return memoryNs + computeNs + kernelNs;
+  };
+
+  test.each(['vllm-v1-sync', 'bridgekeeper-drain-first'] as const)(
+    'of %s: whole ones cost more than parts, by the one that is hit most, and less than one GPU',
+    async (engine) => {
+      const one = await busyNs(engine, {});
+      const parts = await busyNs(engine, { tensorParallel: 2 });
+      const whole = await busyNs(engine, { tensorParallel: 2, expertParallel: true });
+      expect(whole / parts).toBeGreaterThan(1.01);
+      expect(whole / parts).toBeLessThan(1.25);
+      expect(whole).toBeLessThan(one);
+    },
+  );
+
+  test.each([
+    [{ expertParallel: true }, 'Qwen3-30B-A3B', /add --tensor-parallel-size/],
+    [{ expertParallel: true, tensorParallel: 2 }, 'Qwen3-8B', /has no experts/],
+  ] as const)('%j of %s is refused', async (changes, name, message) => {
+    const error = busyNs('vllm-v1-sync', changes, knownModel(name));
+    await expect(error).rejects.toMatchObject({ code: 'bad-combination' });
+    await expect(error).rejects.toThrow(message);
+  });
+});
+
+describe('drafts', () => {
+  const load = '1 at a time, 32+96, 2 requests';
+  const withChance = (chance: number, engine: EngineName = 'bridgekeeper-resident') =>
+    simulate(
+      scenario(engine, load, {
+        law: null,
+        flags: {
+          ...DEFAULT_FLAGS,
+          maxModelTokens: 2048,
+          maxRows: 4,
+          speculation: { drafts: 4, lookupMin: 2, lookupMax: 4, chance },
+        },
+      }),
+    );
+
+  test('bring as many tokens a step as they are right, or are left out', async () => {
+    const [none, half, all] = [await withChance(0), await withChance(0.5), await withChance(1)];
+    expect(none.drafts).toEqual({ draftedFraction: 0, tokensPerRowStep: 1 });
+    // A half, a quarter, an eighth and a sixteenth beside the step's own.
+    expect(half.drafts!.tokensPerRowStep).toBeGreaterThan(1.7);
+    expect(half.drafts!.tokensPerRowStep).toBeLessThan(2.1);
+    expect(all.drafts!.tokensPerRowStep).toBeGreaterThan(4.5);
+    expect(all.outputTokensPerSecond).toBeGreaterThan(4 * none.outputTokensPerSecond);
+    expect(all.rows.mean).toBeLessThanOrEqual(1);
+  });
+
+  test('are ours alone, and a model with a state of constant size has none', async () => {
+    expect((await withChance(1, 'vllm-v1-sync')).drafts).toBeUndefined();
+    const error = simulate({
+      ...scenario('bridgekeeper-resident', load),
+      model: knownModel('Qwen3.5-9B'),
+      flags: {
+        ...DEFAULT_FLAGS,
+        speculation: { drafts: 4, lookupMin: 2, lookupMax: 4, chance: 1 },
+      },
+    });
+    await expect(error).rejects.toMatchObject({ code: 'bad-combination' });
+  });
+});
+
 test.each([
   ['vllm-v1-sync', { gpu: 'h100', model: 'Qwen3-235B-A22B' }, 'does-not-fit'],
   ['bridgekeeper-resident', { gpu: 'h100', model: 'Qwen3-235B-A22B' }, 'does-not-fit'],

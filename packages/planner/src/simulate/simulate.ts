@@ -13,6 +13,7 @@ import type { Scenario } from './scenario.ts';
  */
 export async function simulate(scenario: Scenario): Promise<Prediction> {
   const { workload, flags, model } = scenario;
+  checkExperts(scenario);
   const most = Math.min(flags.maxModelTokens, model.spec.maxPositions);
   const long = workload.requests.findIndex(
     ({ promptTokens, outputTokens }) => promptTokens + outputTokens > most,
@@ -25,6 +26,38 @@ export async function simulate(scenario: Scenario): Promise<Prediction> {
     throw new PlanError('bad-workload', message);
   }
   const own = POLICY_NAMES.find((policy) => scenario.engine === `bridgekeeper-${policy}`);
-  if (own !== undefined) return simulateOwn(scenario, own);
+  if (own !== undefined) {
+    checkDrafts(scenario);
+    return simulateOwn(scenario, own);
+  }
   return simulateForeign(scenario, personalityOf(scenario.engine));
+}
+
+/** Whole experts on several GPUs need both. */
+function checkExperts({ flags, model }: Scenario): void {
+  const { expertParallel, tensorParallel: gpus } = flags;
+  if (!expertParallel) return;
+  const all = model.spec.layerKinds.flatMap(({ feedForward }) =>
+    feedForward.kind === 'experts' ? [feedForward.experts] : [],
+  );
+  const flag = '--enable-expert-parallel';
+  if (all.length === 0) {
+    throw new PlanError('bad-combination', `${flag}: ${model.name} has no experts: leave it out`);
+  }
+  if (gpus === 1) {
+    const message = `${flag}: shares experts out to GPUs: add --tensor-parallel-size`;
+    throw new PlanError('bad-combination', message);
+  }
+  const least = Math.min(...all);
+  if (least < gpus) {
+    const message = `${flag}: ${model.name} has ${least} experts, fewer than ${gpus} GPUs`;
+    throw new PlanError('bad-combination', message);
+  }
+}
+
+/** A state of constant size cannot go back behind drafts that were wrong. */
+function checkDrafts({ flags, model }: Scenario): void {
+  if (flags.speculation === null || model.stateBytesPerRequest === 0) return;
+  const message = `--speculative-config: ${model.name} has a state that cannot go back`;
+  throw new PlanError('bad-combination', message);
 }

@@ -31,8 +31,11 @@ export interface DraftShape {
   readonly lookupMax: number;
 }
 
+/** What is drafted for a row. */
+export type DraftsOf = (arrays: DraftArrays, shape: DraftShape, row: number) => readonly number[];
+
 /** The lines of `count` rows with their drafts, as OpArgs' `draft` says. */
-export function draft(arrays: DraftArrays, shape: DraftShape): void {
+export function draft(arrays: DraftArrays, shape: DraftShape, draftsOf: DraftsOf = lookedUp): void {
   const { rows, decodeRows, tokens, tokenRows, positions } = arrays;
   const { count, linesPerRow } = shape;
   tokenRows.fill(-1, 0, count * linesPerRow);
@@ -54,7 +57,7 @@ export function draft(arrays: DraftArrays, shape: DraftShape): void {
   }
 }
 
-function draftsOf({ rows, history }: DraftArrays, shape: DraftShape, row: number): number[] {
+function lookedUp({ rows, history }: DraftArrays, shape: DraftShape, row: number): number[] {
   const { linesPerRow, historyTokens, lookupMin, lookupMax } = shape;
   const state = row * ROW_WORDS;
   const last = rows[state + ROW.POSITION]!;
