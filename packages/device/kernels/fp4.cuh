@@ -20,10 +20,10 @@ __device__ inline u32 mixed(u32 first, u32 second, u32 mask) {
 }
 
 /**
- * Eight codes as bf16, 2^126 times too small: pair i holds codes i and i + 4, the earlier in its low
- * half. Where bf16 has its lowest bits of exponent and its highest of mantissa, a code's three bits
- * mean the same, subnormals included. Its sign is to be six places further off: so one copy of all
- * codes is moved against the other, and two pairs are taken out of each mixture of the two.
+ * Eight codes as bf16, 2^126 times too small: pair i holds codes i and i + 4, the earlier in its
+ * low half. Where bf16 has its lowest bits of exponent and its highest of mantissa, a code's three
+ * bits mean the same, subnormals included. Its sign is to be six places further off: so one copy of
+ * all codes is moved against the other, and two pairs are taken out of each mixture of the two.
  */
 __device__ inline void spreadFp4(u32 codes, u32 (&pairs)[4]) {
   const u32 left = codes << 6, right = codes >> 6;

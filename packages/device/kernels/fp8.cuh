@@ -15,7 +15,7 @@ __device__ inline u32 prmt(u32 bytes, u32 selector) {
  */
 __device__ inline u32 spreadFp8Pair(u32 signedPair) { return signedPair << 4 & 0x87f087f0u; }
 
-/** The product moves the exponent from one bias to the other. It is exact for every finite value. */
+/** The product moves the exponent from one bias to the other. Exact for every finite value. */
 __device__ inline u32 widenFp8Pair(u32 signedPair) {
   u32 pair;
   // Times 2^120; the sum with -0 changes nothing.

@@ -8,7 +8,6 @@
 
 #define SUMS_4 "%0,%1,%2,%3"
 #define SUMS_8 SUMS_4 ",%4,%5,%6,%7"
-#define SUMS_16 SUMS_8 ",%8,%9,%10,%11,%12,%13,%14,%15"
 #define OPERANDS_4(s) "+f"(s[0]), "+f"(s[1]), "+f"(s[2]), "+f"(s[3])
 #define OPERANDS_16(s) OPERANDS_8(s, 0), OPERANDS_8(s, 8)
 #if LINE_TILE == 8

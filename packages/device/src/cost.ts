@@ -259,8 +259,8 @@ function lead(ranks: number): number {
 }
 
 /**
- * Experts of the rank whose experts are hit most, by `count` lines that choose evenly, where each of
- * `ranks` has `experts / ranks` of them whole: more than its part, since a step takes as long as
+ * Experts of the rank whose experts are hit most, by `count` lines that choose evenly, where each
+ * of `ranks` has `experts / ranks` of them whole: more than its part, since a step takes as long as
  * the rank with most to read.
  */
 export function busiestExperts(

@@ -155,11 +155,12 @@ export interface OpArgs {
    * Sends each line to topK of the experts. normed = input over the root mean square of its line,
    * times norm + normOffset; logits = logitScale * (normed * router^T (+ routerBias)), in f32. A
    * line chooses the experts of the largest logits, largest first and the lowest id among equals
-   * (NaN counts as minus infinity); a line of row -1 chooses none (-1). weights = weightScale times the softmax
-   * over the logits of the chosen, or over all of them. By sigmoids, a line chooses the largest
-   * sigmoid(logits) + choiceBias, and weights are weightScale times the sigmoids alone, or these
-   * over the sum of the chosen. Then the groups, as ExpertGroups has them: of a device that has a
-   * part of the experts, with those chosen alone that it has. A line's weights are the same on all.
+   * (NaN counts as minus infinity); a line of row -1 chooses none (-1). weights = weightScale times
+   * the softmax over the logits of the chosen, or over all of them. By sigmoids, a line chooses the
+   * largest sigmoid(logits) + choiceBias, and weights are weightScale times the sigmoids alone, or
+   * these over the sum of the chosen. Then the groups, as ExpertGroups has them: of a device that
+   * has a part of the experts, with those chosen alone that it has. A line's weights are the same
+   * on all.
    */
   route: ExpertGroups & {
     /** E [count, width] */

@@ -150,8 +150,8 @@ function draftsOf(values: Values<Flags>): EngineFlags['speculation'] {
   const options = readSpeculativeConfig(speculativeConfig);
   if (chance === undefined) {
     const message =
-      '--speculative-config: what drafts bring depends on the text: add --draft-acceptance, 0 to 1 ' +
-      '(/v1/bridge of a server that drafts counts how many are right)';
+      '--speculative-config: what drafts bring depends on the text: add --draft-acceptance, 0 to ' +
+      '1 (/v1/bridge of a server that drafts counts how many are right)';
     throw new UsageError('bad-combination', message);
   }
   return { ...options, chance };

@@ -1,10 +1,11 @@
 import {
   type ElementType,
-  expectedExperts,
+  busiestAssignments,
+  busiestExperts,
   expertMatrixBytes,
   matrixBytes,
 } from '@bridgekeeper/device';
-import type { LayerKind } from '../models/spec.ts';
+import { heldExperts, type LayerKind } from '../models/spec.ts';
 import type { LayerWeights, WeightMatrix } from '../models/weights.ts';
 import type { ForwardParts } from '../runner/forward.ts';
 import { stateBytesPerRow } from '../runner/shapes.ts';
@@ -51,10 +52,13 @@ function layerWork(
     return sumOf([...attention, dense(weights.gateUp), dense(weights.down)]);
   }
   const { experts, expertsPerToken } = feedForward;
-  const hit = expectedExperts(experts, expertsPerToken, tokens);
+  // Where ranks have some of the experts whole, the step is that of the one with most to do.
+  const ranks = experts / heldExperts(feedForward);
+  const hit = busiestExperts(experts, expertsPerToken, tokens, ranks);
+  const chosen = busiestAssignments(experts, expertsPerToken, tokens, ranks);
   const products = [weights.expertGateUp, weights.expertDown].map((matrix) => ({
     bytes: hit * expertMatrixBytes(matrix, matrix.outputs, elementBytes),
-    operations: 2 * matrix.inputs * matrix.outputs * tokens * expertsPerToken,
+    operations: 2 * matrix.inputs * matrix.outputs * chosen,
   }));
   const { router, sharedGateUp, sharedDown } = weights;
   const { gateUp, down } = weights;

@@ -1,4 +1,4 @@
-import { profileLaw, referenceProfile, run } from '@bridgekeeper/bridge';
+import { profileLaw, referenceProfile, run, until, wakeAt } from '@bridgekeeper/bridge';
 import { openModelDevice, VirtualClock } from '@bridgekeeper/device';
 import { describe, expect, test } from 'vitest';
 import { type EngineOptions, prepareModel } from '../create.ts';
@@ -185,9 +185,9 @@ test('the launching thread is busy for what it does itself, and for no wait', as
 test('what launching takes counts where it is a burst, and not where prompts are', async () => {
   const { parts, clock, device, arrive } = await partsOnModel();
   const launchNs = 0.2e6;
-  const start: Runner['start'] = async (plan, routes) => {
-    const started = await parts.runner.start(plan, routes);
-    await clock.sleepUntilNs(clock.nowNs() + launchNs);
+  const start: Runner['start'] = function* (plan, routes) {
+    const started = yield* parts.runner.start(plan, routes);
+    yield* until(wakeAt(clock, clock.nowNs() + launchNs));
     return started;
   };
   const runner = { start } as Pick<Runner, 'start'> as Runner;
@@ -435,7 +435,7 @@ test('a launch is queued behind the moves that were planned with it', async () =
   const before = device.counters();
   let queued = () => {};
   mover.queueMoves = () => new Promise<void>((resolve) => (queued = resolve));
-  const launching = pipeline.launch(1);
+  const launching = run(pipeline.launch(1));
   await turn();
   expect(device.counters()).toEqual(before);
   queued();

@@ -96,7 +96,7 @@ function randomValue(
   const step = (hash32(seed, 1, index) >>> 0) % 511;
   // The norm of a delta net's heads is centred at one whatever the others are.
   const centre = destination.role === 'headNorm' ? 1 : 1 - normOffset;
-  // Where nothing else scales scores, trained norms of queries do: else one position had all weight.
+  // Where nothing else scales scores, trained norms of queries do, or one position has all weight.
   const isScaling = attentionScale === 1 && destination.role === 'queryNorm';
   if (kind === 'norm') return (centre + ((step % 65) - 32) / 128) / (isScaling ? 16 : 1);
   // What is not a matrix, and small, would do nothing if it were as small as matrices' values.

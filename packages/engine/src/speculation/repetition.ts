@@ -61,7 +61,7 @@ export class Repetition {
   }
 }
 
-/** Drafts that count, of `drafts`, where each is right by `chance` and the first wrong one ends it. */
+/** Drafts that count, of `drafts`, each right by `chance`: the first wrong one ends it. */
 export function acceptedOf(chance: number, drafts: number): number {
   let accepted = 0;
   for (let i = 0, all = 1; i < drafts; i++) {

@@ -69,7 +69,7 @@ const OWN_EXPERTS =
   'by the roofline.';
 
 const WHOLE_EXPERTS =
-  'Of whole experts on several GPUs a step takes as long as the GPU with most to read and compute: ' +
+  'Of whole experts on several GPUs a step takes as long as the GPU with most to do: ' +
   'how much that is, is statistics of lines that choose evenly. No speed of them was measured.';
 
 /** Of a load with drafts: who has them, and what was assumed and found. */
@@ -83,7 +83,7 @@ function draftsText({ flags, predictions }: Plan): string {
       ? 'No engine here has them.'
       : `A row’s step brings ${threeDigits(Math.max(...found))} tokens.`;
   return (
-    `${drafts} drafts by n-gram, each right with a chance of ${threeDigits(chance)} as it was given. ` +
+    `${drafts} drafts by n-gram, each right with a chance of ${threeDigits(chance)}, as given. ` +
     `${brings} Only our own policies draft here: other engines are predicted without.`
   );
 }

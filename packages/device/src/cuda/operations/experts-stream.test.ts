@@ -16,7 +16,11 @@ const GPT_OSS: StreamSizes = {
   inputs: 2880,
 };
 const QWEN: StreamSizes = {
-  ...{ count: 1, topK: 8, allExperts: 128, format: 'fp8-e4m3', blockInputs: 128 },
+  count: 1,
+  topK: 8,
+  allExperts: 128,
+  format: 'fp8-e4m3',
+  blockInputs: 128,
   inputs: 768,
 };
 
