@@ -2,8 +2,9 @@ import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 import { COMMAND_HEADER, COMMAND_HEADER_WORDS, ROW } from '../../row-layout.ts';
+import { joinedUnits, type UnitVariant } from '../testing/joined-units.ts';
 import { commonVariants } from './common-variants.ts';
 import {
   KERNEL_UNITS,
@@ -60,17 +61,26 @@ const VARIANTS: Readonly<Partial<Record<KernelUnit, readonly KernelDefines[]>>> 
 const isForBlackwell = (unit: KernelUnit) =>
   commonVariants().some((each) => each.unit === unit && each.targets.includes('sm_103a'));
 
+const PLAIN: readonly KernelDefines[] = [{}];
+const variantsOf = (unit: KernelUnit) => VARIANTS[unit] ?? PLAIN;
+/** Of each unit that which is compiled alone, for the newest GPU that has it. */
+const aloneOf = (unit: KernelUnit) => variantsOf(unit).at(-1)!;
+const HOPPER = ['-arch=compute_90a', '--ptx'];
+
 const COMPILED = { status: 0, stderr: '' };
 function compile(unit: KernelUnit, defines: KernelDefines, target: readonly string[]) {
+  const { source, headers, options } = kernelProgram(unit, 'sm_90a', defines);
+  const flags = options.filter((option) => option.startsWith('-D'));
+  return compileFiles({ ...headers, 'unit.cu': source }, [...target, ...flags]);
+}
+
+function compileFiles(files: Readonly<Record<string, string>>, flags: readonly string[]) {
   const folder = mkdtempSync(join(tmpdir(), 'kernel-source-'));
   try {
-    const { source, headers, options } = kernelProgram(unit, 'sm_90a', defines);
-    const files = { ...headers, 'unit.cu': source };
     for (const [name, text] of Object.entries(files)) writeFileSync(join(folder, name), text);
-    const flags = options.filter((option) => option.startsWith('-D'));
     const always = ['-std=c++17', '-Werror', 'all-warnings'];
     const output = ['-o', join(folder, 'unit.out'), join(folder, 'unit.cu')];
-    const all = [...target, ...always, ...flags, ...output];
+    const all = [...always, ...flags, ...output];
     const { status, stderr } = spawnSync('nvcc', all, { encoding: 'utf8' });
     return { status, stderr };
   } finally {
@@ -110,16 +120,32 @@ describe('kernel sources', () => {
 
   // Where there is no compiler there is nothing to compile with: the GPU's own run compiles them
   // too.
-  it.each(hasNvcc ? UNITS : [])('%s.cu compiles for Hopper', (unit) => {
-    for (const defines of VARIANTS[unit] ?? [{}]) {
-      expect(compile(unit, defines, ['-arch=compute_90a', '--ptx'])).toEqual(COMPILED);
-    }
+  describe.runIf(hasNvcc)('for Hopper', () => {
+    let joined: { status: number | null; stderr: string };
+    beforeAll(() => {
+      const all = UNITS.flatMap((unit) =>
+        variantsOf(unit).map((each): UnitVariant => [unit, each]),
+      );
+      joined = compileFiles({ 'unit.cu': joinedUnits(all) }, HOPPER);
+    }, 600_000);
+
+    it.each(UNITS)('%s.cu compiles', (unit) => {
+      for (const defines of variantsOf(unit)) {
+        // Where not all compile together, each is asked for what is wrong with it. Beside headers
+        // of the compiler, and not in a namespace, one of each is compiled here or for Blackwell.
+        const isAlone = joined.status !== 0 || (defines === aloneOf(unit) && !isForBlackwell(unit));
+        if (isAlone) expect(compile(unit, defines, HOPPER)).toEqual(COMPILED);
+      }
+    });
+
+    it('all compile together', () => {
+      expect(joined).toEqual(COMPILED);
+    });
   });
 
   // To machine code: only the assembler knows what a GPU can do. Packing compiles every variant for
   // every GPU, which takes minutes.
   it.each(hasNvcc ? UNITS.filter(isForBlackwell) : [])('%s.cu compiles for Blackwell', (unit) => {
-    const defines = VARIANTS[unit]?.at(-1) ?? {};
-    expect(compile(unit, defines, ['-arch=sm_103a', '--cubin'])).toEqual(COMPILED);
+    expect(compile(unit, aloneOf(unit), ['-arch=sm_103a', '--cubin'])).toEqual(COMPILED);
   });
 });
