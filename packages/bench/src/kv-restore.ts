@@ -374,7 +374,7 @@ class RestoreBench {
       return { layers: [layer], windowTokens: 0 };
     });
     const pages = this.#prefix.length / shape.pageTokens;
-    const geometry = { ...request.geometry, groups };
+    const geometry = { ...request.geometry, layers: spec.layers, groups };
     const hostBytes = pages * geometry.pageBytes;
     const limits = { ...request.limits, hostBytes, crossingBytes: 1 };
     const naive = await openTiers({ ...request, geometry, limits });

@@ -158,9 +158,16 @@ test('experts cost the bytes of those that are expected to be hit, and no others
   expect(costOf(2).bytes).toBe(3.5 * expert + 2 * 2 * (2 * 64 + 2 * 10));
   // Enough lines hit all.
   expect(costOf(1000).bytes).toBeCloseTo(8 * expert + 1000 * 2 * (2 * 64 + 2 * 10), 3);
-  // A device with half of the experts gets half of the assignments.
-  expect(costOf(2, 4).bytes).toBe(1.75 * expert + 2 * 2 * (2 * 64 + 2 * 10));
-  expect(costOf(2, 4).operations).toBe(costOf(1).operations);
+  // Of two devices with half of the experts each, the busier one has more than half of it all.
+  const [hit, assigned] = [busiestExperts(8, 2, 2, 2), busiestAssignments(8, 2, 2, 2)];
+  expect(hit).toBeGreaterThan(1.75);
+  expect(hit).toBeLessThan(3.5);
+  expect(assigned).toBeGreaterThan(2);
+  expect(assigned).toBeLessThan(4);
+  expect(costOf(2, 4)).toEqual({
+    bytes: hit * expert + 2 * 2 * (2 * 64 + 2 * 10),
+    operations: 2 * assigned * 64 * 10,
+  });
 });
 
 /** What `lines` that choose evenly come to on the busiest rank, drawn so many times. */

@@ -56,12 +56,9 @@ export class ModelLane implements Lane {
     const record = this.#cross(request, host, stream);
     const { completedNs } = record;
     if (direction === 'h2d') {
-      // Of weights nothing is computed here, and they are large.
-      if (request.purpose !== 'weights' || buffer.hasContents) {
-        const end = hostOffsetBytes + device.bytes;
-        buffer.write(device.offsetBytes, host.bytes.subarray(hostOffsetBytes, end));
-        this.#machine.pricer.memoryChanged();
-      }
+      const end = hostOffsetBytes + device.bytes;
+      buffer.write(device.offsetBytes, host.bytes.subarray(hostOffsetBytes, end));
+      this.#machine.pricer.memoryChanged();
       return this.#machine.wakeWith(completedNs, record);
     }
     if (!buffer.hasContents) return this.#machine.wakeWith(completedNs, record);

@@ -1,7 +1,7 @@
 import {
-  type ElementType,
   busiestAssignments,
   busiestExperts,
+  type ElementType,
   expertMatrixBytes,
   matrixBytes,
 } from '@bridgekeeper/device';

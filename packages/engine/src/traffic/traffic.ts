@@ -173,8 +173,7 @@ export class Traffic {
     try {
       for (let start = 0; start < bytes.length; start += stagingBytes) {
         const part = bytes.subarray(start, start + stagingBytes);
-        // Nobody reads what a device without contents is given.
-        if (device.info.isHollow !== true) host.bytes.set(part);
+        host.bytes.set(part);
         await this.launching.cross({
           direction: 'h2d',
           device: slice(to.buffer, to.offsetBytes + start, part.length),
