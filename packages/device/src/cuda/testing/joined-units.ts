@@ -9,8 +9,8 @@ import {
 export type UnitVariant = readonly [unit: KernelUnit, defines: KernelDefines];
 
 /**
- * Many units as one source for nvcc, which takes ten times as long over headers of its own as over a
- * kernel. Each has a namespace, its own copy of every header, kernels of its own names, and no
+ * Many units as one source for nvcc, which takes ten times as long over headers of its own as over
+ * a kernel. Each has a namespace, its own copy of every header, kernels of its own names, and no
  * macro of another's.
  */
 export function joinedUnits(variants: readonly UnitVariant[]): string {
