@@ -418,3 +418,15 @@ test('a crossing that is given a lane at once changes nothing for those that are
     ),
   );
 });
+
+test('a lane is taken where one is idle, for what is made in one piece', () => {
+  const { state } = new Bench(2);
+  const crossing = (bytes: number) =>
+    ({ direction: 'h2d', bytes, purpose: 'tokens', tenant: 'a', memory: 'pinned' }) as const;
+  expect(takeLane(state, crossing(CHUNK_BYTES + 1))).toBeUndefined();
+  expect(takeLane(state, crossing(CHUNK_BYTES))).toBe('0');
+  expect(takeLane(state, crossing(1))).toBe('1');
+  expect(takeLane(state, crossing(1))).toBeUndefined();
+  expect(step(state, { kind: 'lane-back', lane: '1' })).toEqual([]);
+  expect(takeLane(state, crossing(1))).toBe('1');
+});

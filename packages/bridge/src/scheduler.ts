@@ -150,15 +150,12 @@ export function step(state: SchedulerState, event: SchedulerEvent): SchedulerAct
  * a lane is idle has the lane at once, if it is made in one piece; undefined: submit it. As if it
  * was submitted, until `lane-back`.
  */
-export function takeLane(state: SchedulerState, crossing: Crossing): string | undefined {
-  const { classes, idleLanes, options } = state;
-  if (idleLanes.length === 0) return undefined;
-  for (const level of classes) if (level.waiting > 0) return undefined;
-  if (options.chunkBytes(crossing) < crossing.bytes) return undefined;
-  // Nothing waits: whoever led before has no lead at anyone's cost.
-  const last = CLASS_OF[crossing.purpose];
-  for (let at = 0; at <= last; at++) classes[at]!.streak = 0;
-  return idleLanes.shift();
+export function takeLane(
+  { idleLanes, options }: SchedulerState,
+  crossing: Crossing,
+): string | undefined {
+  // No lane idles while something waits; and where nothing waits, no class leads another.
+  return options.chunkBytes(crossing) < crossing.bytes ? undefined : idleLanes.shift();
 }
 
 function hasLane(state: SchedulerState, lane: string): boolean {
