@@ -7,6 +7,7 @@ import { PageWorld } from '../kv/testing/page-world.ts';
 import { createTierPolicy } from '../kv/tiers/policies.ts';
 import { describeModel } from '../models/describe.ts';
 import type { Runner } from '../runner/runner.ts';
+import type { StepRoutes } from '../runner/step-routes.ts';
 import { Scheduler } from '../scheduler/scheduler.ts';
 import { Sequence } from '../scheduler/sequence.ts';
 import { smallConfig } from '../selftest/model-folder.ts';
@@ -443,4 +444,19 @@ test('a launch is queued behind the moves that were planned with it', async () =
   expect(device.counters()).not.toEqual(before);
   await pipeline.settle();
   await close();
+});
+
+test('a command that is lost is heard of, though nothing comes of its launch', async () => {
+  const { parts, arrive } = await partsOnModel();
+  const lost = new Error('the lane is gone');
+  const never = () => new Promise(() => undefined);
+  const routes = {
+    command: { crossNow: () => Promise.reject(lost) },
+    drain: { crossNow: never, cross: never },
+    mode: 'behind',
+  } as unknown as StepRoutes;
+  const pipeline = new Pipeline(parts, routes);
+  arrive(5);
+  expect(await run(pipeline.launch(1))).toBe(true);
+  await expect(soon(run(pipeline.commit()))).rejects.toBe(lost);
 });

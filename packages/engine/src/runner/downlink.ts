@@ -61,6 +61,12 @@ export interface DrainTimes {
   readonly drainNs: number;
 }
 
+/** What a launch brought. */
+export interface Drained {
+  readonly results: StepResults;
+  readonly times: DrainTimes;
+}
+
 /** For which these crossings kept their lane busy. */
 export function laneNs(records: readonly CrossingRecord[]): number {
   return records.reduce((sum, { startedNs, completedNs }) => sum + completedNs - startedNs, 0);
@@ -114,10 +120,7 @@ export class Downlink {
   }
 
   /** Call it right after the launch. Returns what the launch brought. */
-  *drain(
-    launched: LaunchedSteps,
-    routes: StepRoutes,
-  ): Routine<{ readonly results: StepResults; readonly times: DrainTimes }> {
+  *drain(launched: LaunchedSteps, routes: StepRoutes): Routine<Drained> {
     const slot = this.#slots[launched.number % IN_FLIGHT]!;
     const { stream } = this.#parts;
     if (routes.mode === 'when-done') {

@@ -1,4 +1,11 @@
-import { type CrossingRecord, invariant, type Routine, run, until } from '@bridgekeeper/bridge';
+import {
+  all,
+  type CrossingRecord,
+  invariant,
+  type Routine,
+  run,
+  until,
+} from '@bridgekeeper/bridge';
 import { CONTROL_WORDS, type Device, type Graph, slice } from '@bridgekeeper/device';
 import {
   LINE_STEP,
@@ -9,6 +16,7 @@ import {
 import type { Sequence } from '../scheduler/sequence.ts';
 import {
   Downlink,
+  type Drained,
   type DrainTimes,
   type FilledSlot,
   type LaunchedSteps,
@@ -219,8 +227,15 @@ export class Runner {
     routes: StepRoutes,
   ): Routine<FinishedSteps> {
     try {
-      const { results, times } = yield* this.#downlink.drain(launched, routes);
-      const commanded = command === undefined ? [] : yield* until(command);
+      const drain = this.#downlink.drain(launched, routes);
+      const [{ results, times }, commanded] =
+        command === undefined
+          ? ([yield* drain, []] as const)
+          : // Together: of a launch whose command was lost results may never come.
+            ((yield* until(all<unknown>([run(drain), command]))) as [
+              Drained,
+              readonly CrossingRecord[],
+            ]);
       // Written out: every launch makes one.
       const { doneNs, drainedNs, drainNs } = times;
       const commandNs = laneNs(commanded);
