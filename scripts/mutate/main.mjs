@@ -7,7 +7,10 @@
 //     --slowest <s>        leave out test files that take longer
 //     --patience <s>       how long a mutant may hang, 5 without it, besides twice what its tests
 //                          take without mutants; what hung is run again with more of it
+//     --jobs <n>           so many processes run tests at once, 1 without it
 //     --for <s>            judge no further mutant after that time: what is left stays open
+//     --failing leave-out  tests that fail without a mutant are left out and named, where the machine
+//                          is not one that they pass on; without it they end the run
 //     --accepted <file>    survivors with a reason, which do not count
 //     --again <file>       of the sources in that result, only what was alive in it; the rest is
 //                          counted as it was there (again for more results)
@@ -192,7 +195,7 @@ function print({ files, total, survivors, stale, leftOut }) {
   for (const { file, original, replacement } of stale) {
     lines.push(`${file}: accepted, but no survivor: ${original} -> ${replacement}`);
   }
-  for (const path of leftOut) lines.push(`left out as too slow: ${path}`);
+  for (const path of leftOut) lines.push(`left out, too slow or failing: ${path}`);
   process.stdout.write(`${lines.join('\n')}\n`);
 }
 
@@ -202,7 +205,9 @@ const { values: options, positionals } = parseArgs({
     tests: { type: 'string', multiple: true },
     slowest: { type: 'string', default: '600' },
     patience: { type: 'string', default: '5' },
+    jobs: { type: 'string', default: '1' },
     for: { type: 'string', default: 'Infinity' },
+    failing: { type: 'string' },
     accepted: { type: 'string', default: join(root, 'docs/results/mutation/accepted.json') },
     again: { type: 'string', multiple: true, default: [] },
     json: { type: 'string' },
@@ -228,9 +233,17 @@ const before = options.again.map(readJson);
 const { left: mutants, noticed, hung } = leaveOutNoticed(instrumentAll(sources, sandbox), before);
 const paths = sourcesUnder(testPaths, true).map(compiledOf);
 const [slowest, patience] = [Number(options.slowest), Number(options.patience)];
-const { tests, leftOut } = await measureTests(paths, sandbox, slowest, patience, say).catch(
-  (error) => fail(error.message),
-);
+const jobs = Number(options.jobs);
+if (!(Number.isInteger(jobs) && jobs >= 1)) fail('--jobs is a number of processes, such as 4');
+if (![undefined, 'leave-out'].includes(options.failing))
+  fail('--failing is leave-out, or not given');
+const { tests, leftOut } = await measureTests(paths, sandbox, {
+  slowest,
+  patience,
+  jobs,
+  leavesOutFailing: options.failing === 'leave-out',
+  say,
+}).catch((error) => fail(error.message));
 
 const withoutId = ({ id, ...mutant }) => mutant;
 
@@ -269,32 +282,41 @@ function write(result) {
 }
 
 /** Judged, and not confirmed yet. */
-let unconfirmed = [];
+const unconfirmed = new Set();
 stop = () => {
   for (const mutant of unconfirmed) mutant.status = OPEN;
   write(resultSoFar());
   process.exit(2);
 };
 const start = performance.now();
-const { judge, confirm, end } = makeJudge(tests, sandbox, patience);
-for (const [index, mutant] of mutants.entries()) {
-  const isTimeUp = performance.now() - start > 1000 * Number(options.for);
-  if (!isTimeUp && mutant.status === OPEN) {
-    await judge(mutant);
-    unconfirmed.push(mutant);
-    if (isAlive(mutant)) say(lineOf(mutant));
-  }
-  if ((index + 1) % 10 === 0 || index + 1 === mutants.length || isTimeUp) {
+const isTimeUp = () => performance.now() - start > 1000 * Number(options.for);
+let begun = 0;
+let done = 0;
+
+/** Judges mutants until none is left: neighbours together, since the same tests notice them. */
+async function judgeAll() {
+  const { judge, confirm, end } = makeJudge(tests, sandbox, patience);
+  while (begun < mutants.length && !isTimeUp()) {
+    const some = mutants.slice(begun, begun + 10);
+    begun += some.length;
+    for (const mutant of some) {
+      if (isTimeUp() || mutant.status !== OPEN) continue;
+      await judge(mutant);
+      unconfirmed.add(mutant);
+      if (isAlive(mutant)) say(lineOf(mutant));
+    }
     await confirm();
-    unconfirmed = [];
+    for (const mutant of some) unconfirmed.delete(mutant);
+    done += some.length;
     write(resultSoFar());
-    const alive = mutants.slice(0, index + 1).filter(isAlive).length;
+    const alive = mutants.filter((mutant) => isAlive(mutant) && mutant.status !== OPEN).length;
     const seconds = Math.round((performance.now() - start) / 1000);
-    say(`${index + 1} of ${mutants.length} mutants in ${seconds} s, ${alive} alive`);
+    say(`${done} of ${mutants.length} mutants in ${seconds} s, ${alive} alive`);
   }
-  if (isTimeUp) break;
+  await end();
 }
-await end();
+
+await Promise.all(Array.from({ length: jobs }, judgeAll));
 const result = resultSoFar();
 write(result);
 print(result);
