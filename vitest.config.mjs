@@ -11,7 +11,7 @@ export default defineConfig({
   test: {
     pool: 'forks',
     // What is compiled needs no further transforming, which took half of all processor time.
-    experimental: { viteModuleRunner: false },
+    experimental: { viteModuleRunner: false, nodeLoader: false },
     maxWorkers: 2,
     testTimeout: 120_000,
     hookTimeout: 60_000,
