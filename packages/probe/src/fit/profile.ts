@@ -11,6 +11,7 @@ import type { MeasuredRun } from '@bridgekeeper/report';
 import { metric, select } from '../runs.ts';
 import { WAYS, type Way } from '../workbench.ts';
 import { type CostPoint, fitIdleCost } from './crossing-cost.ts';
+import { fitLinks } from './links.ts';
 
 /** What the profile says of the machine besides what was timed. */
 export interface ProfileFacts {
@@ -51,11 +52,13 @@ export function fitProfile(
   if (submission === null || contexts === null || local === undefined) return null;
   const [h2dPinned, h2dPageable, d2hPinned, d2hPageable] = ways;
   if (!h2dPinned || !h2dPageable || !d2hPinned || !d2hPageable) return null;
-  const { copyBytesPerSecond = 0, matmulFlopsPerSecond = 0 } = local.metrics;
+  const { matmulFlopsPerSecond = 0 } = local.metrics;
   const { kernelNs, ...submissionNs } = submission;
   // What was not tried is forbidden where CC is on.
   const works = (feature: ForbiddenFeature) =>
     select(runs, 'feature', { feature })[0]?.parameters.works ?? !facts.confidential;
+  const copyBytesPerSecond = round(local.metrics.copyBytesPerSecond ?? 0, 6);
+  const links = fitLinks(runs, { copyBytesPerSecond, kernelNs, ...submissionNs });
   const profile = parseProfile({
     schema: PROFILE_SCHEMA,
     name: facts.name,
@@ -72,16 +75,17 @@ export function fitProfile(
     submission: submissionNs,
     forbidden: FORBIDDEN_FEATURES.filter((feature) => !works(feature)),
     keyRotation: null,
+    ...(links !== null && { links: links.links }),
     roofline: {
       memoryBytes: facts.memoryBytes,
-      copyBytesPerSecond: round(copyBytesPerSecond, 6),
+      copyBytesPerSecond,
       bf16FlopsPerSecond: round(matmulFlopsPerSecond, 6),
       fp8FlopsPerSecond: round(2 * matmulFlopsPerSecond, 6),
       kernelNs,
     },
   });
   const fits = ways.flatMap((way) => way?.fits ?? []);
-  return { profile, fits: [...fits, ...submissionFits(runs, profile)] };
+  return { profile, fits: [...fits, ...submissionFits(runs, profile), ...(links?.fits ?? [])] };
 }
 
 interface WayFit {

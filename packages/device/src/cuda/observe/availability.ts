@@ -15,6 +15,8 @@ export interface CudaAvailability {
   readonly detail: string;
   /** The GPU that `openCudaDevice` takes by default; null when none is available. */
   readonly gpu: CudaGpu | null;
+  /** All that the driver sees, in its order. */
+  readonly gpus: readonly CudaGpu[];
 }
 
 /**
@@ -28,7 +30,8 @@ export function cudaAvailability(driverPath = DRIVER_LIBRARY): CudaAvailability 
     const count = driver.read('cuDeviceGetCount').i32;
     if (count === 0) return unavailable('the NVIDIA driver sees no GPU');
     const detail = `${count} NVIDIA GPU${count === 1 ? '' : 's'}`;
-    return { available: true, detail, gpu: identify(driver, 0) };
+    const gpus = Array.from({ length: count }, (_, ordinal) => identify(driver, ordinal));
+    return { available: true, detail, gpu: gpus[0]!, gpus };
   } catch (error) {
     // Fit for a log line: what to install is said by whoever asks for the GPU by name.
     if (error instanceof DeviceError) return unavailable(error.message.split(': ')[0]!);
@@ -37,7 +40,7 @@ export function cudaAvailability(driverPath = DRIVER_LIBRARY): CudaAvailability 
 }
 
 function unavailable(detail: string): CudaAvailability {
-  return { available: false, detail, gpu: null };
+  return { available: false, detail, gpu: null, gpus: [] };
 }
 
 /**
