@@ -55,7 +55,7 @@ export { GRAMMAR_ROW, GRAMMAR_ROW_WORDS, maskWords } from './grammar-layout.ts';
 export { GrammarWalk, grammarFault, grammarPlace, grammarRowLength } from './grammar-step.ts';
 export { splitDevice } from './group/group-device.ts';
 export { hashTreeOf, hashTreeScratchBytes } from './hash-tree.ts';
-export { arrivingBytes, type Meeting, meetingOf, pushedBytesMax } from './law/links.ts';
+export { arrivingBytes, linksOf, type Meeting, meetingOf, pushedBytesMax } from './law/links.ts';
 export { chainOn, chainToken, chainWord } from './model/chains.ts';
 export { openModelDevice } from './model/model-device.ts';
 export { type ReachedPoint, reachedFactor } from './model/work.ts';
