@@ -111,7 +111,7 @@ const collectives = z
   })
   .readonly();
 
-/** What a collective takes beside what its kernels do in their own GPU's memory. */
+/** What a collective takes beside the start of its kernel. */
 const meetingCost = z
   .strictObject({
     /** Of each, whatever its size. */

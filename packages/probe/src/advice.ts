@@ -205,9 +205,9 @@ function adviseOnCollectives({ links }: Profile, runs: readonly MeasuredRun[]): 
         `${duration(small.metrics.operationNs!)} for ${sizeOf(small)}, ` +
         `${rate(reached)} for ${sizeOf(large)}`,
       because:
-        `medians in a captured graph; without the kernels' own work a small one takes ` +
-        `${duration(links.pushed.tollNs)}, a large one ${duration(links.pulled.tollNs)} and its ` +
-        `bytes${beside}`,
+        `medians in a captured graph; without the start of a kernel a small one takes ` +
+        `${duration(links.pushed.tollNs)} and its bytes, a large one ` +
+        `${duration(links.pulled.tollNs)} and its bytes${beside}`,
     },
   ];
 }

@@ -48,6 +48,18 @@ describe('kernels and launches', () => {
     expect(captured.device.counters()).toMatchObject({ launches: 0, graphLaunches: 1 });
   });
 
+  test('on two ranks one thread launches twice, and a sum takes what the links do', async () => {
+    const { clock, device, stream, memory } = new ModelBench(roundProfile(), 2);
+    const args = { inputs: [memory], out: memory, epilogue: 'store', count: 1, width: 2 } as const;
+    stream.launch('all-reduce', args);
+    const ended = stream.synchronize();
+    await clock.runUntil(ended);
+    expect(device.info.ranks).toBe(2);
+    // A kernel's least time and 1 us on top; b300-cc's toll and a push's, and four bytes.
+    const meetingNs = 12_500 + 600 + 4 / (160 * 0.865);
+    expect(clock.nowNs()).toBe(2 * 5_000 + Math.round(2_000 + 1_000 + meetingNs) + 4_000);
+  });
+
   test('a stream waits for what an event marked, and for no more', async () => {
     const bench = new ModelBench();
     const side = bench.device.createStream('side');

@@ -271,7 +271,9 @@ function breakdown(measured: Measured): StepBreakdown {
   const launchingNs =
     submission === null
       ? 0
-      : (launches * submission.launchNs + graphs * submission.graphLaunchNs) / steps;
+      : (scenario.flags.tensorParallel *
+          (launches * submission.launchNs + graphs * submission.graphLaunchNs)) /
+        steps;
   const launchNs = Math.min(waitingNs, launchingNs);
   return {
     steps,

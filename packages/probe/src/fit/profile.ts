@@ -52,13 +52,12 @@ export function fitProfile(
   if (submission === null || contexts === null || local === undefined) return null;
   const [h2dPinned, h2dPageable, d2hPinned, d2hPageable] = ways;
   if (!h2dPinned || !h2dPageable || !d2hPinned || !d2hPageable) return null;
-  const { matmulFlopsPerSecond = 0 } = local.metrics;
+  const { copyBytesPerSecond = 0, matmulFlopsPerSecond = 0 } = local.metrics;
   const { kernelNs, ...submissionNs } = submission;
   // What was not tried is forbidden where CC is on.
   const works = (feature: ForbiddenFeature) =>
     select(runs, 'feature', { feature })[0]?.parameters.works ?? !facts.confidential;
-  const copyBytesPerSecond = round(local.metrics.copyBytesPerSecond ?? 0, 6);
-  const links = fitLinks(runs, { copyBytesPerSecond, kernelNs, ...submissionNs });
+  const links = fitLinks(runs, { kernelNs, ...submissionNs });
   const profile = parseProfile({
     schema: PROFILE_SCHEMA,
     name: facts.name,
@@ -78,7 +77,7 @@ export function fitProfile(
     ...(links !== null && { links: links.links }),
     roofline: {
       memoryBytes: facts.memoryBytes,
-      copyBytesPerSecond,
+      copyBytesPerSecond: round(copyBytesPerSecond, 6),
       bf16FlopsPerSecond: round(matmulFlopsPerSecond, 6),
       fp8FlopsPerSecond: round(2 * matmulFlopsPerSecond, 6),
       kernelNs,

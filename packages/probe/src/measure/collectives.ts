@@ -17,7 +17,7 @@ const WORD_BYTES = 4;
 /** Logits of so many bytes are a line: more of them are more lines. */
 const LINE_BYTES = 256 * KIB;
 /** Collectives in a graph, where they are small. */
-const IN_GRAPH = 64;
+const IN_GRAPH = 256;
 
 /** Why collectives cannot be measured here; null: they can. */
 export function noCollectives({ group: { gpus, otherProcesses } }: Workbench): string | null {
@@ -60,7 +60,7 @@ async function measureOn(device: Device, { limits, sampler }: Workbench): Promis
         });
       const graphs = [graphOf(count), graphOf(2 * count)] as const;
       const parameters = { measure: 'collective', name, gpus: ranks, bytes };
-      const run = await sampler.measure(parameters, limits.fewRepeats, async () => {
+      const run = await sampler.measure(parameters, limits.repeats, async () => {
         const [once, twice] = [
           await graphNs(device, stream, graphs[0]),
           await graphNs(device, stream, graphs[1]),
