@@ -69,7 +69,7 @@ export function aloneNs(cost: CrossingCost, bytes: number): number {
   return cost.idleTollNs + (bytes > 0 ? (bytes * 1e9) / rateCurve(cost.bandwidth)(bytes) : 0);
 }
 
-/** How long a collective takes beside the start of its kernel, where so many bytes come to each GPU. */
+/** What a collective takes beside the start of its kernel; so many bytes come to each GPU. */
 export function meetingNs({ tollNs, bandwidth }: MeetingCost, bytes: number): number {
   return tollNs + (bytes > 0 ? (bytes * 1e9) / rateCurve(bandwidth)(bytes) : 0);
 }
