@@ -117,13 +117,14 @@ describe('ranks answer as one device does', () => {
 
 it('a launch on ranks has several steps where drains are long, and one drain for all', async () => {
   // Beside a step on any machine.
-  const tollNs = 100e6;
+  const tollNs = 40e6;
   const { crossings, ...base } = referenceProfile('h100-native');
   const d2h = { ...crossings.d2h, pinned: { ...crossings.d2h.pinned, idleTollNs: tollNs } };
   const law = profileLaw({ ...base, crossings: { ...crossings, d2h } });
   const burst = { tollNs, interTokenLimitNs: 60e9 };
-  const limits = { maxRows: 3, maxBatchTokens: 32, maxModelTokens: 64, burst };
-  const wanted = request('1', PROMPTS[0]!, { maxTokens: 24 });
+  const model = await folderOf({});
+  const limits = { model, maxRows: 3, maxBatchTokens: 32, maxModelTokens: 64, burst };
+  const wanted = request('1', PROMPTS[0]!, { maxTokens: 16 });
   const run = async (device: Device, policy: PolicyName) =>
     withEngine(engineOptions(device, { ...limits, policy }), async (engine) => ({
       ...(await generate(engine, wanted)),
