@@ -1,7 +1,8 @@
 import { type MeetingCost, meetingNs, type Profile } from '@bridgekeeper/bridge';
 import type { CollectiveName } from '../ops.ts';
 
-type LinksOfProfile = Pick<Profile, 'links' | 'collectives'>;
+type LinksOfProfile = Pick<Profile, 'links' | 'collectives'> &
+  Partial<Pick<Profile, 'roofline' | 'submission'>>;
 
 /** How the kernels of a collective bring bytes from one GPU to another. */
 export type Meeting = 'pushed' | 'pulled' | 'gathered';
@@ -9,6 +10,8 @@ export type Meeting = 'pushed' | 'pulled' | 'gathered';
 /** The links between the GPUs of one host, as collectives see them. */
 export interface Links extends Readonly<Record<Meeting, MeetingCost>> {
   readonly ranks: number;
+  /** What starting its kernel takes, where that was measured, too; null: as of any kernel. */
+  readonly startNs: number | null;
 }
 
 /**
@@ -24,15 +27,20 @@ const NO_LAW = { tollNs: 0, rateFactor: 1 };
 export const pushedBytesMax = (ranks: number): number => (ranks <= 2 ? 1_572_864 : 262_144);
 
 /** What `profile` was measured to take, or what encrypted links add to plain ones and take. */
-export function linksOf({ links, collectives = NO_LAW }: LinksOfProfile, ranks: number): Links {
-  if (links !== undefined) return { ...links, ranks };
+export function linksOf(profile: LinksOfProfile, ranks: number): Links {
+  const { links, collectives = NO_LAW, roofline, submission } = profile;
+  if (links !== undefined) {
+    const isKnown = roofline !== undefined && submission !== undefined;
+    const startNs = isKnown ? roofline.kernelNs + submission.graphNodeNs : null;
+    return { ...links, ranks, startNs };
+  }
   const { tollNs, rateFactor } = collectives;
   const costOf = ({ startNs, bytesPerSecond }: typeof PUSH | typeof PULL): MeetingCost => ({
     tollNs: startNs + tollNs,
     bandwidth: [{ bytes: 1, bytesPerSecond: bytesPerSecond * rateFactor }],
   });
   const pulled = costOf(PULL);
-  return { ranks, pushed: costOf(PUSH), pulled, gathered: pulled };
+  return { ranks, startNs: null, pushed: costOf(PUSH), pulled, gathered: pulled };
 }
 
 /** How a collective of so many bytes on each rank meets. */

@@ -133,7 +133,9 @@ export class WorkPricer {
     const linkNs = this.#linkNs(name, args);
     // What comes over links is slower than memory, which is read and written meanwhile.
     const fixedNs =
-      linkNs === 0 ? this.#kernelNs(cost, lines) : this.#kernelNs(NO_WORK, lines) + linkNs;
+      linkNs === 0
+        ? this.#kernelNs(cost, lines)
+        : (this.#options.links?.startNs ?? this.#kernelNs(NO_WORK, lines)) + linkNs;
     return { operations: 1, fixedNs, bookkeeping, attention: null, attentions: 0 };
   }
 
