@@ -182,6 +182,7 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
     sealing: ['models', 'seal', 'checkpoint'],
     loader: ['models', 'traffic', 'seal', 'checkpoint'],
     scheduler: ['grammar', 'kv', 'request'],
+    replicas: ['kv', 'request'],
     speculation: [],
     runner: ['models', 'traffic', 'request', 'scheduler', 'speculation'],
     policies: ['kv', 'traffic', 'request', 'scheduler', 'speculation', 'runner'],

@@ -39,6 +39,7 @@ export {
   type CrossingCost,
   FORBIDDEN_FEATURES,
   type ForbiddenFeature,
+  type MeetingCost,
   PROFILE_SCHEMA,
   type Profile,
   ProfileError,
@@ -46,7 +47,7 @@ export {
   parseProfile,
   type Roofline,
 } from './profile.ts';
-export { aloneNs, profileLaw } from './profile-law.ts';
+export { aloneNs, meetingNs, profileLaw } from './profile-law.ts';
 export {
   isReferenceProfileName,
   REFERENCE_PROFILE_NAMES,

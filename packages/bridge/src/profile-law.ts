@@ -1,7 +1,7 @@
 import type { Crossing } from './crossing.ts';
 import { invariant } from './invariant.ts';
 import type { CrossingSchedule, Law, Situation } from './law.ts';
-import type { CrossingCost, Profile } from './profile.ts';
+import type { CrossingCost, MeetingCost, Profile } from './profile.ts';
 
 /** The law as one machine's profile states it. */
 export function profileLaw(profile: Profile): Law {
@@ -67,6 +67,11 @@ export function profileLaw(profile: Profile): Law {
  */
 export function aloneNs(cost: CrossingCost, bytes: number): number {
   return cost.idleTollNs + (bytes > 0 ? (bytes * 1e9) / rateCurve(cost.bandwidth)(bytes) : 0);
+}
+
+/** What a collective takes beside the start of its kernel; so many bytes come to each GPU. */
+export function meetingNs({ tollNs, bandwidth }: MeetingCost, bytes: number): number {
+  return tollNs + (bytes > 0 ? (bytes * 1e9) / rateCurve(bandwidth)(bytes) : 0);
 }
 
 interface FlatCost {

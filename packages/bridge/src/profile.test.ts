@@ -121,6 +121,19 @@ test('what is just within its bounds is accepted', () => {
   expect(parseProfile(document)).toEqual(document);
 });
 
+test('measured links are part of a profile, in place of what is said to be added', () => {
+  const document = json();
+  const cost = { tollNs: 0, bandwidth: [{ bytes: 1, bytesPerSecond: 1e9 }] };
+  document.links = { gpus: 2, pushed: cost, pulled: cost, gathered: cost };
+  expect(faultOf(document).message).toContain('at "collectives": is part of "links" already');
+  delete document.collectives;
+  expect(parseProfile(document)).toEqual(document);
+  document.links.copyBytesPerSecond = 1;
+  expect(parseProfile(document)).toEqual(document);
+  document.links.gpus = 1;
+  expect(faultOf(document).message).toContain('at "links.gpus"');
+});
+
 test('three faults are named, and how many more there are', () => {
   const faulty = (count: number) => {
     const names = ['description', 'source', 'gpu', 'confidential', 'roofline'].slice(0, count);

@@ -111,6 +111,32 @@ const collectives = z
   })
   .readonly();
 
+/** What a collective takes beside the start of its kernel. */
+const meetingCost = z
+  .strictObject({
+    /** Of each, whatever its size. */
+    tollNs: durationNs,
+    /** Of the bytes that come to each GPU, without the toll. Read as a crossing's is. */
+    bandwidth,
+  })
+  .readonly();
+
+/** What GPUs of one machine took to meet, by how the kernels of this product do so. */
+const links = z
+  .strictObject({
+    /** So many took part. */
+    gpus: z.int().min(2),
+    /** What a copy from one of them to another reaches; absent: not measured. */
+    copyBytesPerSecond: rate.optional(),
+    /** Small sums, which are written to the others. */
+    pushed: meetingCost,
+    /** Large sums, which are read from the others. */
+    pulled: meetingCost,
+    /** What is put side by side, read from the others. */
+    gathered: meetingCost,
+  })
+  .readonly();
+
 const roofline = z
   .strictObject({
     memoryBytes: count,
@@ -149,6 +175,8 @@ const profileSchema = z
     memoryBoundSlowdown: z.number().min(1).optional(),
     /** Absent: nothing is added. */
     collectives: collectives.optional(),
+    /** Measured, with all that encryption adds; absent: as two H200 without it. */
+    links: links.optional(),
     roofline,
   })
   .superRefine((profile, context) => {
@@ -156,12 +184,17 @@ const profileSchema = z
       const path = ['submission', 'launchWithWaitNs'];
       context.addIssue({ code: 'custom', path, message: 'must not be below launchNs' });
     }
+    if (profile.collectives !== undefined && profile.links !== undefined) {
+      const message = 'is part of "links" already, which are measured: leave one of them out';
+      context.addIssue({ code: 'custom', path: ['collectives'], message });
+    }
   })
   .readonly();
 
 /** One machine's bridge as measured or published: the law's parameters. All times in ns. */
 export type Profile = z.infer<typeof profileSchema>;
 export type CrossingCost = z.infer<typeof crossingCost>;
+export type MeetingCost = z.infer<typeof meetingCost>;
 export type Roofline = z.infer<typeof roofline>;
 
 export type ProfileErrorCode = 'unreadable' | 'wrong-version' | 'invalid';

@@ -55,11 +55,13 @@ export { GRAMMAR_ROW, GRAMMAR_ROW_WORDS, maskWords } from './grammar-layout.ts';
 export { GrammarWalk, grammarFault, grammarPlace, grammarRowLength } from './grammar-step.ts';
 export { splitDevice } from './group/group-device.ts';
 export { hashTreeOf, hashTreeScratchBytes } from './hash-tree.ts';
+export { arrivingBytes, linksOf, type Meeting, meetingOf, pushedBytesMax } from './law/links.ts';
 export { chainOn, chainToken, chainWord } from './model/chains.ts';
 export { openModelDevice } from './model/model-device.ts';
 export { type ReachedPoint, reachedFactor } from './model/work.ts';
 export {
   type Activation,
+  type CollectiveName,
   type ExpertMatrix,
   type ExpertShare,
   elementMatrix,

@@ -1,9 +1,11 @@
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { openCpuDevice, splitDevice } from '@bridgekeeper/device';
+import { profileLaw, referenceProfile } from '@bridgekeeper/bridge';
+import { type Device, openCpuDevice, splitDevice } from '@bridgekeeper/device';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createEngine, type EngineOptions } from './create.ts';
+import type { PolicyName } from './policies/policy.ts';
 import { type ModelFolderOptions, writeModelFolder } from './selftest/model-folder.ts';
 import { engineOptions, generate, request, withEngine } from './testing/run.ts';
 
@@ -111,6 +113,32 @@ describe('ranks answer as one device does', () => {
   it.each(MODELS)('%s, on %i ranks', async (_, ranks, folder) =>
     expectSameOnRanks(ranks, { model: await folderOf(folder) }),
   );
+});
+
+it('a launch on ranks has several steps where drains are long, and one drain for all', async () => {
+  // Beside a step on any machine.
+  const tollNs = 40e6;
+  const { crossings, ...base } = referenceProfile('h100-native');
+  const d2h = { ...crossings.d2h, pinned: { ...crossings.d2h.pinned, idleTollNs: tollNs } };
+  const law = profileLaw({ ...base, crossings: { ...crossings, d2h } });
+  const burst = { tollNs, interTokenLimitNs: 60e9 };
+  const model = await folderOf({});
+  const limits = { model, maxRows: 3, maxBatchTokens: 32, maxModelTokens: 64, burst };
+  const wanted = request('1', PROMPTS[0]!, { maxTokens: 16 });
+  const run = async (device: Device, policy: PolicyName) =>
+    withEngine(engineOptions(device, { ...limits, policy }), async (engine) => ({
+      ...(await generate(engine, wanted)),
+      stats: engine.stats(),
+    }));
+  const { tokens } = await run(await openCpuDevice({ threads: 1 }), 'drain-first');
+  const ranks = splitDevice(await openCpuDevice({ threads: 1, law }), 2);
+  const found = await run(ranks, 'resident');
+  expect(found.tokens).toEqual(tokens);
+  const { steps, graphLaunches, bridge } = found.stats;
+  const drains = bridge.totals.find(({ direction }) => direction === 'd2h')!;
+  expect(drains.crossings).toBeLessThan(0.75 * steps);
+  // A graph of each step: none may hold the launching thread before all ranks have theirs.
+  expect(graphLaunches).toBeGreaterThanOrEqual(wanted.sampling.maxTokens - 1);
 });
 
 const FEW_EXPERTS: readonly (readonly [string, number, ModelFolderOptions])[] = [

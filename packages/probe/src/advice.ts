@@ -22,6 +22,7 @@ export function adviseOn(profile: Profile, runs: readonly MeasuredRun[]): Advice
     adviseOnChunks(profile),
     adviseOnLaunches(profile),
     ...adviseOnAllocation(profile, runs),
+    ...adviseOnCollectives(profile, runs),
     adviseOnForbidden(profile, runs),
   ];
 }
@@ -180,6 +181,33 @@ function adviseOnAllocation({ crossings }: Profile, runs: readonly MeasuredRun[]
       question: 'Allocate host memory as needed, or once?',
       answer: pinned.metrics.allocateNs! > 1e6 || freshTollNs > 0 ? 'once, and reuse it' : 'either',
       because: [allocation, fresh].filter(Boolean).join('; '),
+    },
+  ];
+}
+
+/** What a step of a model on several GPUs pays for, and what the links carry. */
+function adviseOnCollectives({ links }: Profile, runs: readonly MeasuredRun[]): Advice[] {
+  const sums = select(runs, 'collective', { name: 'all-reduce' });
+  const [small, large] = [sums[0], sums.at(-1)];
+  if (links === undefined || small === undefined || large === undefined) return [];
+  const { gpus, copyBytesPerSecond } = links;
+  const sizeOf = ({ parameters }: MeasuredRun) => size(Number(parameters.bytes));
+  const reached = large.metrics.bytesPerSecond!;
+  const beside =
+    copyBytesPerSecond === undefined
+      ? ''
+      : `, ${threeDigits(reached / copyBytesPerSecond)}x of what a copy between two of them ` +
+        `reaches (${rate(copyBytesPerSecond)})`;
+  return [
+    {
+      question: `What does a sum over ${gpus} GPUs cost?`,
+      answer:
+        `${duration(small.metrics.operationNs!)} for ${sizeOf(small)}, ` +
+        `${rate(reached)} for ${sizeOf(large)}`,
+      because:
+        `medians in a captured graph; without the start of a kernel a small one takes ` +
+        `${duration(links.pushed.tollNs)} and its bytes, a large one ` +
+        `${duration(links.pulled.tollNs)} and its bytes${beside}`,
     },
   ];
 }

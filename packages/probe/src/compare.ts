@@ -92,17 +92,32 @@ function faultOf(error: unknown): { readonly code: CompareErrorCode; readonly re
 export function compare(first: Compared, second: Compared): Comparison {
   const before = parametersOf(first.profile);
   const after = parametersOf(second.profile);
-  const parameters = before.map(({ path, title, value, text }): Difference => {
-    const other = after.find((parameter) => parameter.path === path)!;
+  const parameters = before.flatMap(({ path, title, value, text }): Difference[] => {
+    const other = after.find((parameter) => parameter.path === path);
+    // Not every machine has several GPUs.
+    if (other === undefined) return [];
     const ratio = value === 0 ? null : other.value / value;
-    return { title, values: [text(value), other.text(other.value)], ratio };
+    return [{ title, values: [text(value), other.text(other.value)], ratio }];
   });
   return {
     sides: [first, second],
     ratios: ratiosOf(second.profile, first.profile),
     parameters,
-    warnings: [...differencesOf(first.origin, second.origin), ...[first, second].flatMap(doubtsOf)],
+    warnings: [
+      ...differencesOf(first.origin, second.origin),
+      ...linkDifferences(first, second),
+      ...[first, second].flatMap(doubtsOf),
+    ],
   };
+}
+
+function linkDifferences(first: Compared, second: Compared): string[] {
+  const [a, b] = [first.profile.links?.gpus, second.profile.links?.gpus];
+  if (a === b) return [];
+  if (a === undefined || b === undefined) {
+    return [`collectives were measured for ${a === undefined ? second.name : first.name} alone`];
+  }
+  return [`collectives are those of ${a} and of ${b} GPUs`];
 }
 
 function doubtsOf({ name, origin }: Compared): string[] {

@@ -27,10 +27,15 @@ export interface ProbeFacts {
   readonly keyRotationAttackerAdvantage: number | null;
   /** Other processes on the GPU when the probe began; null: NVML would not say. */
   readonly otherProcesses: number | null;
+  /** GPUs whose collectives are measured, this one included. */
+  readonly gpus: number;
 }
 
 /** Reads what can be read without a context. To be called before the device is opened. */
-export function readMachineFacts(device: DeviceKind, law: Profile | null): Omit<ProbeFacts, 'gpu'> {
+export function readMachineFacts(
+  device: DeviceKind,
+  law: Profile | null,
+): Omit<ProbeFacts, 'gpu' | 'gpus'> {
   if (device !== 'cuda') return { ...UNKNOWN, ...lawFacts(law), device };
   const state = readConfidentialState();
   const { gpu } = cudaAvailability();
@@ -66,6 +71,24 @@ function lawFacts(law: Profile | null) {
   if (law === null) return { law: null };
   const confidentialReason = `the law imposed on it, ${law.name}, says so`;
   return { law: law.name, confidential: law.confidential, confidentialReason };
+}
+
+const GPUS_MAX = 8;
+
+/** GPUs that can be measured together, unless told otherwise. */
+export function visibleGpus(device: DeviceKind): number {
+  if (device !== 'cuda') return 1;
+  return Math.max(1, Math.min(cudaAvailability().gpus.length, GPUS_MAX));
+}
+
+/** Other processes on those beside the first, as far as NVML says. */
+export function peerProcesses(device: DeviceKind, gpus: number): number {
+  if (device !== 'cuda' || gpus === 1) return 0;
+  const listed = readConfidentialState().gpus;
+  return cudaAvailability()
+    .gpus.slice(1, gpus)
+    .map(({ uuid }) => otherProcesses(listed.find((gpu) => gpu.uuid === uuid)?.index) ?? 0)
+    .reduce((total, processes) => total + processes, 0);
 }
 
 function otherProcesses(index: number | undefined): number | null {

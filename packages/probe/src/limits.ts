@@ -20,6 +20,8 @@ export interface ProbeLimits {
   /** Read, and as much written, by one copy on the device. */
   readonly localBytes: number;
   readonly matmulWidth: number;
+  /** The largest collective, on each GPU. */
+  readonly collectiveBytes: number;
   /** Contexts to try at most, the launching thread's included. */
   readonly contexts: number;
   /** For one number. */
@@ -59,6 +61,7 @@ export function limitsOf(facts: LimitingFacts): ProbeLimits {
     sizes,
     largestBytes,
     localBytes: Math.min(isCpu ? 16 * MIB : local, onDevice),
+    collectiveBytes: largestCollective(isCpu ? 8 * MIB : 64 * MIB, onDevice / COLLECTIVE_BUFFERS),
     matmulWidth: isCpu ? 256 : quick ? 4096 : 8192,
     contexts: quick ? 4 : CONTEXTS_MAX,
     repeats: { warmups: 2, most: quick ? 15 : 40, budgetNs: quick ? 60e6 : 250e6 },
@@ -67,6 +70,16 @@ export function limitsOf(facts: LimitingFacts): ProbeLimits {
     queuedNs: 2e6,
     deadlineNs: quick ? 30e9 : 90e9,
   };
+}
+
+/** What is gathered from eight GPUs, and what each has of it. */
+const COLLECTIVE_BUFFERS = 9;
+
+/** A power of two, and so whole lines. */
+function largestCollective(wantedBytes: number, mostBytes: number): number {
+  let bytes = wantedBytes;
+  while (bytes > mostBytes && bytes > MIB) bytes /= 2;
+  return bytes;
 }
 
 /** 64 bytes and every fourth power from there: where the law bends is not known beforehand. */

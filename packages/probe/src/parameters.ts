@@ -55,6 +55,38 @@ export function parametersOf(profile: Profile): Parameter[] {
       value: roofline.bf16FlopsPerSecond,
       text: (value) => `${Number((value / 1e12).toPrecision(3))} TFLOP/s`,
     },
+    ...linkParameters(profile.links),
+  ];
+}
+
+const MEETINGS = [
+  ['pushed', 'small sums'],
+  ['pulled', 'large sums'],
+  ['gathered', 'gathers'],
+] as const;
+
+function linkParameters(links: Profile['links']): Parameter[] {
+  if (links === undefined) return [];
+  const { gpus, copyBytesPerSecond } = links;
+  const name = `${gpus} GPUs`;
+  const copies = { path: 'links.copyBytesPerSecond', title: `${name}: copies from one to another` };
+  return [
+    ...(copyBytesPerSecond === undefined
+      ? []
+      : [{ ...copies, value: copyBytesPerSecond, text: rate }]),
+    ...MEETINGS.flatMap(([meeting, what]): Parameter[] => {
+      const { tollNs, bandwidth } = links[meeting];
+      const { bytesPerSecond } = bandwidth.at(-1)!;
+      return [
+        ...durations(`links.${meeting}`, [['tollNs', `${name}: toll of ${what}`, tollNs]]),
+        {
+          path: `links.${meeting}.bandwidth`,
+          title: `${name}: rate of ${what}`,
+          value: bytesPerSecond,
+          text: rate,
+        },
+      ];
+    }),
   ];
 }
 

@@ -3,14 +3,20 @@ import {
   type CrossingCost,
   type Profile,
   parseProfile,
+  profileLaw,
   referenceProfile,
 } from '@bridgekeeper/bridge';
-import { SystemClock } from '@bridgekeeper/device';
+import { openCpuDevice, SystemClock, splitDevice } from '@bridgekeeper/device';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { ProbeDocument } from './document.ts';
+import { limitsOf } from './limits.ts';
+import { measureCollectives } from './measure/collectives.ts';
 import { type ProbeOptions, probe } from './probe.ts';
-import { WAYS } from './workbench.ts';
+import { reportLines } from './report/text.ts';
+import { select } from './runs.ts';
+import { Sampler } from './sampler.ts';
+import { WAYS, Workbench } from './workbench.ts';
 
 const clock = new SystemClock();
 
@@ -19,6 +25,7 @@ function options(changes: Partial<ProbeOptions> = {}): ProbeOptions {
     device: 'model',
     law: null,
     quick: true,
+    gpus: undefined,
     force: false,
     context: { version: '0', command: 'probe', startedAt: new Date(0) },
     nowNs: () => clock.nowNs(),
@@ -29,7 +36,7 @@ function options(changes: Partial<ProbeOptions> = {}): ProbeOptions {
 }
 
 async function profileOf(changes: Partial<ProbeOptions>): Promise<Profile> {
-  const { profile, isComplete, steps } = await probe(options(changes));
+  const { profile, isComplete, steps } = await probe(options({ gpus: 2, ...changes }));
   expect(steps.filter(({ outcome }) => outcome !== 'measured')).toEqual([]);
   expect(isComplete).toBe(true);
   return parseProfile(JSON.parse(JSON.stringify(profile)));
@@ -168,6 +175,79 @@ test('on the cpu, in real time, a law of long tolls shows through', async () => 
   expect(pinned.queuedTollNs).toBeGreaterThan(2 * pinned.idleTollNs);
   expect(pinned.issuer.blockedUntil).toBe('done');
   expect(profile!.contexts.max).toBe(2);
+});
+
+describe('sums over several GPUs', () => {
+  const sums = async (changes: Partial<ProbeOptions>) => {
+    const document = await probe(options(changes));
+    expect(document.isComplete).toBe(true);
+    return document;
+  };
+  const timesOf = ({ runs }: ProbeDocument) =>
+    select(runs, 'collective').map(({ parameters, metrics }) => ({
+      ...parameters,
+      ns: metrics.operationNs!,
+    }));
+
+  test.each([
+    ['h100-native', 2, 600, 160e9],
+    ['b300-cc', 2, 13_100, 0.865 * 160e9],
+    ['b200-cc', 4, 600 + 10_800, 0.843 * 160e9],
+  ] as const)('of %s, %i of them, are found and imposed again', async (name, gpus, toll, rate) => {
+    const first = await sums({ law: referenceProfile(name), gpus });
+    const { links } = first.profile!;
+    expect(links!.gpus).toBe(gpus);
+    within(links!.pushed.tollNs, toll);
+    within(links!.pushed.bandwidth.at(-1)!.bytesPerSecond, rate);
+    within(links!.pulled.tollNs, toll + 4_400);
+    within(links!.gathered.tollNs, toll + 4_400);
+    for (const { parameter, residual } of first.fits) {
+      if (parameter.startsWith('links.')) expect(residual).toBeLessThan(0.01);
+    }
+    const law = parseProfile(JSON.parse(JSON.stringify(first.profile)));
+    const again = timesOf(await sums({ law, gpus }));
+    expect(again).toHaveLength(timesOf(first).length);
+    for (const [index, { ns, ...of }] of timesOf(first).entries()) {
+      expect(again[index]).toMatchObject(of);
+      within(again[index]!.ns, ns, 0.01);
+    }
+  });
+
+  test('are not measured where there is one, and the report says why', async () => {
+    const document = await sums({ law: referenceProfile('b300-cc') });
+    expect(timesOf(document)).toEqual([]);
+    expect(document.profile!.links).toBeUndefined();
+    expect(reportLines(document, null).join('\n')).toMatch(/^collectives +not measured: there is/m);
+  });
+
+  test('on ranks of the cpu, in real time, take what a law adds', async () => {
+    const collectives = { tollNs: 2e6, rateFactor: 1 };
+    const law = parseProfile({ ...referenceProfile('h100-native'), collectives });
+    const device = await openCpuDevice({ threads: 1 });
+    const sampler = new Sampler(() => clock.nowNs(), new AbortController().signal);
+    const limits = limitsOf({
+      quick: true,
+      deviceMemoryBytes: 2 ** 26,
+      hostFreeBytes: 2 ** 26,
+      hasLaw: true,
+      isCpu: true,
+    });
+    const open = async () =>
+      splitDevice(await openCpuDevice({ threads: 1, law: profileLaw(law) }), 2);
+    const group = { gpus: 2, otherProcesses: 0, open };
+    const few = { ...limits, collectiveBytes: 8_192 };
+    const runs = await measureCollectives(await Workbench.open(device, few, sampler, group));
+    await device.close();
+    expect(runs.map(({ parameters: { name, bytes } }) => [name, bytes])).toEqual([
+      ['all-reduce', 4_096],
+      ['all-reduce', 8_192],
+      ['all-gather', 4_096],
+      ['all-gather', 8_192],
+    ]);
+    // A difference of two graphs: what else runs here may make the shorter one long.
+    const most = Math.max(...runs.map(({ spread }) => spread.operationNs![1]));
+    expect(most).toBeGreaterThan(0.9 * collectives.tollNs);
+  });
 });
 
 test('what was measured before the operator stopped it is there, and marked', async () => {

@@ -5,7 +5,13 @@ import { type ResultContext, resultDocument } from '@bridgekeeper/report';
 import { openDevice } from '@bridgekeeper/server';
 import { fitRuns, type ProbeDocument } from './document.ts';
 import { ProbeError } from './errors.ts';
-import { type ProbeFacts, readMachineFacts, refusalOf } from './facts.ts';
+import {
+  type ProbeFacts,
+  peerProcesses,
+  readMachineFacts,
+  refusalOf,
+  visibleGpus,
+} from './facts.ts';
 import { limitsOf } from './limits.ts';
 import { type ProbeRun, runProbe } from './run.ts';
 
@@ -14,6 +20,8 @@ export interface ProbeOptions {
   /** Imposed on the device; null: the machine is measured as it is. */
   readonly law: Profile | null;
   readonly quick: boolean;
+  /** Whose collectives are measured; undefined: all that are visible. */
+  readonly gpus: number | undefined;
   /** Measure although another process uses the GPU. */
   readonly force: boolean;
   readonly context: ResultContext;
@@ -29,13 +37,18 @@ export async function probe(options: ProbeOptions): Promise<ProbeDocument> {
   const machine = readMachineFacts(options.device, law);
   const refusal = refusalOf(machine, options.force);
   if (refusal !== null) throw new ProbeError(refusal.code, refusal.message);
-  const device = await openDevice({
-    device: { value: options.device, reason: '' },
-    law: { value: law, reason: '' },
-    ranks: 1,
-    firstGpu: 0,
-    modelledGpu: null,
-  });
+  const { gpus = visibleGpus(options.device) } = options;
+  const open = (ranks: number) =>
+    openDevice({
+      device: { value: options.device, reason: '' },
+      law: { value: law, reason: '' },
+      ranks,
+      firstGpu: 0,
+      modelledGpu: null,
+    });
+  const otherProcesses = options.force ? 0 : peerProcesses(options.device, gpus);
+  const group = { gpus, otherProcesses, open: () => open(gpus) };
+  const device = await open(1);
   let run: ProbeRun;
   try {
     const limits = limitsOf({
@@ -45,11 +58,11 @@ export async function probe(options: ProbeOptions): Promise<ProbeDocument> {
       hasLaw: law !== null,
       isCpu: device.info.kind === 'cpu',
     });
-    run = await runProbe({ device, limits, nowNs, stop, onStep });
+    run = await runProbe({ device, group, limits, nowNs, stop, onStep });
   } finally {
     await device.close();
   }
-  const facts: ProbeFacts = { ...machine, gpu: device.info.name };
+  const facts: ProbeFacts = { ...machine, gpu: device.info.name, gpus };
   const total = device.info.details.totalMemoryBytes;
   const memoryBytes = typeof total === 'number' ? total : device.info.memoryBytes;
   const fitted = fitRuns(run.runs, facts, memoryBytes);

@@ -18,7 +18,8 @@ export type Measure =
   | 'small-products'
   | 'batched-copies'
   | 'feature'
-  | 'peer';
+  | 'peer'
+  | 'collective';
 
 /** The runs of one measure, those with these parameters only. */
 export function select(

@@ -24,6 +24,15 @@ export const WAYS: readonly Way[] = DIRECTIONS.flatMap((direction) =>
   MEMORIES.map((memory) => ({ direction, memory })),
 );
 
+/** All GPUs together, or ranks of a device that has none. */
+export interface ProbedGroup {
+  readonly gpus: number;
+  /** On the others, when the probe began. */
+  readonly otherProcesses: number;
+  /** As one device, which whoever opens it closes. Throws DeviceError. */
+  open(): Promise<Device>;
+}
+
 /**
  * A device with the memory, the stream and the route that every measurement uses. They live as long
  * as the device.
@@ -32,6 +41,7 @@ export class Workbench {
   readonly device: Device;
   readonly limits: ProbeLimits;
   readonly sampler: Sampler;
+  readonly group: ProbedGroup;
   readonly stream: Stream;
   readonly traffic: Traffic;
   /** A thread of its own on the launching thread's context: it times copies without our waiting. */
@@ -43,6 +53,7 @@ export class Workbench {
     device: Device,
     limits: ProbeLimits,
     sampler: Sampler,
+    group: ProbedGroup,
     traffic: Traffic,
     route: Route,
   ) {
@@ -50,6 +61,7 @@ export class Workbench {
     this.device = device;
     this.limits = limits;
     this.sampler = sampler;
+    this.group = group;
     this.traffic = traffic;
     this.route = route;
     this.stream = device.createStream('probe');
@@ -61,11 +73,16 @@ export class Workbench {
     for (const host of Object.values(this.#hosts)) this.write(host);
   }
 
-  static async open(device: Device, limits: ProbeLimits, sampler: Sampler): Promise<Workbench> {
+  static async open(
+    device: Device,
+    limits: ProbeLimits,
+    sampler: Sampler,
+    group: ProbedGroup,
+  ): Promise<Workbench> {
     // Nothing is known of the bridge yet, and nothing is cut.
     const traffic = new Traffic({ device, profile: null });
     const route = await traffic.openRoute('probe', 'shared');
-    return new Workbench(device, limits, sampler, traffic, route);
+    return new Workbench(device, limits, sampler, group, traffic, route);
   }
 
   nowNs(): number {

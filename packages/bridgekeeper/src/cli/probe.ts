@@ -4,6 +4,7 @@ import type { ProbeDocument, ProbeOptions } from '@bridgekeeper/probe';
 import {
   chooseLaw,
   flag,
+  integer,
   onOff,
   optionalArgument,
   SETTINGS,
@@ -22,6 +23,11 @@ const OWN_FLAGS = {
   other: optionalArgument(text('other'), 'with --compare: the second file'),
   device: SETTINGS.device,
   law: { ...SETTINGS.law, help: 'impose this law: a test of the probe' },
+  tensorParallelSize: flag(
+    integer(1, 8),
+    undefined,
+    'measure sums over so many GPUs; by default over all that are visible',
+  ),
   out: flag(text('file'), undefined, 'write the result here, for --law and --compare'),
   html: flag(text('file'), undefined, 'write a report with plots here'),
   quick: flag(onOff(), false, 'shorter: fewer sizes, repeats and contexts'),
@@ -71,10 +77,12 @@ async function runProbe(flags: Flags, io: CliIo): Promise<0 | 1> {
 }
 
 function optionsOf(flags: Flags, device: DeviceKind, law: Profile | null, io: CliIo): ProbeOptions {
+  const { tensorParallelSize: gpus } = flags;
   const words = [
     'bridgekeeper probe',
     `--device ${device}`,
     ...(law === null ? [] : [`--law ${flags.law.startsWith('emulate:') ? flags.law : law.name}`]),
+    ...(gpus === undefined ? [] : [`--tensor-parallel-size ${gpus}`]),
     ...(flags.quick ? ['--quick'] : []),
     ...(flags.force ? ['--force'] : []),
   ];
@@ -82,6 +90,7 @@ function optionsOf(flags: Flags, device: DeviceKind, law: Profile | null, io: Cl
     device,
     law,
     quick: flags.quick,
+    gpus,
     force: flags.force,
     context: {
       version: readVersion().version,

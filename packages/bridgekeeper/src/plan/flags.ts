@@ -68,7 +68,12 @@ export const PLAN_FLAGS = {
   gpuMemoryUtilization: flag(number(0.01, 1), 0.9, 'share of GPU memory to use'),
   kvCacheDtype: flag(oneOf('auto', 'fp8'), 'auto', 'how KV is stored'),
   enablePrefixCaching: flag(onOff(), true, 'share KV of equal prefixes'),
-  tensorParallelSize: flag(integer(1, 8), 1, 'GPUs of one replica'),
+  tensorParallelSize: flag(integer(1, 8), 1, 'GPUs that share the model'),
+  dataParallelSize: flag(
+    integer(1, 8),
+    1,
+    'engines of one replica behind one address, each on so many GPUs of its own',
+  ),
   enableExpertParallel: flag(onOff(), false, 'give each of these GPUs some experts whole'),
   speculativeConfig: flag(
     text('json'),

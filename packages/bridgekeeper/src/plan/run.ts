@@ -132,6 +132,7 @@ function flagsOf(values: Values<Flags>): EngineFlags {
     kvFormat: values.kvCacheDtype === 'fp8' ? 'fp8-e4m3' : 'element',
     prefixCaching: values.enablePrefixCaching,
     tensorParallel: values.tensorParallelSize,
+    dataParallel: values.dataParallelSize,
     expertParallel: values.enableExpertParallel,
     speculation: draftsOf(values),
     graphs: values.graphs,

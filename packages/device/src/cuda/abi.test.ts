@@ -98,16 +98,21 @@ describe.each(hasCompiler ? ['compiled stub'] : [])('the driver by a %s', () => 
   it('names the GPU and its UUID as nvidia-smi writes them', () => {
     const path = driverLibrary('identity', {
       cuDeviceGetCount: 'int cuDeviceGetCount(int* n) { *n = 2; return 0; }',
+      cuDeviceGet: 'int cuDeviceGet(int* d, int n) { *d = n; return 0; }',
       cuDeviceGetName:
         'int cuDeviceGetName(char* t, int n, int d) { t[0] = 65; t[1] = 0; return n < 2; }',
       cuDeviceGetUuid:
         'int cuDeviceGetUuid(unsigned char* u, int d) ' +
-        '{ for (int i = 0; i < 16; i++) u[i] = i * 17; return 0; }',
+        '{ for (int i = 0; i < 16; i++) u[i] = i * 17 + d; return 0; }',
     });
-    const gpu = { name: 'A', uuid: 'GPU-00112233-4455-6677-8899-aabbccddeeff' };
-    expect(cudaAvailability(path)).toEqual({ available: true, detail: '2 NVIDIA GPUs', gpu });
+    const gpus = [
+      { name: 'A', uuid: 'GPU-00112233-4455-6677-8899-aabbccddeeff' },
+      { name: 'A', uuid: 'GPU-01122334-4556-6778-899a-abbccddeef00' },
+    ];
+    const detail = '2 NVIDIA GPUs';
+    expect(cudaAvailability(path)).toEqual({ available: true, detail, gpu: gpus[0], gpus });
     const failed = driverLibrary('unidentified', failing('cuDeviceGetCount', 100));
-    expect(cudaAvailability(failed)).toMatchObject({ available: false, gpu: null });
+    expect(cudaAvailability(failed)).toMatchObject({ available: false, gpu: null, gpus: [] });
   });
 
   it('passes 64-bit handles and sizes whole', () => {

@@ -26,6 +26,28 @@ test('encrypted links add a toll to each and take of the rate', () => {
   }
 });
 
+test('what was measured is what is taken, by each way to meet', () => {
+  const cost = (tollNs: number, bytesPerSecond: number) => ({
+    tollNs,
+    bandwidth: [{ bytes: 1_048_576, bytesPerSecond }],
+  });
+  const links = {
+    gpus: 2,
+    pushed: cost(9_000, 100e9),
+    pulled: cost(20_000, 200e9),
+    gathered: cost(30_000, 300e9),
+  };
+  const measured = linksOf({ ...profile, links }, 2);
+  expect(collectiveNs(measured, 'all-reduce', 1_000_000)).toBe(9_000 + 10_000);
+  expect(collectiveNs(measured, 'all-reduce', 2_000_000)).toBe(20_000 + 10_000);
+  expect(collectiveNs(measured, 'all-gather', 3_000_000)).toBe(30_000 + 10_000);
+  // The same links between four: three ranks' bytes come to each.
+  expect(collectiveNs(linksOf({ links }, 4), 'all-gather', 1_000_000)).toBe(30_000 + 10_000);
+  expect(lawNsOfCollective({ links }, 2, 'all-reduce', 1_000_000)).toBe(19_000 - 600 - 6_250);
+  const faster = { ...links, pushed: cost(100, 900e9) };
+  expect(lawNsOfCollective({ links: faster }, 2, 'all-reduce', 1_000_000)).toBe(0);
+});
+
 test('a law takes what encrypted links take beyond plain ones, and else nothing', () => {
   const collectives = { tollNs: 12_000, rateFactor: 0.8 };
   const law = { ...profile, collectives };

@@ -1,13 +1,17 @@
-import type { Profile } from '@bridgekeeper/bridge';
+import { type MeetingCost, meetingNs, type Profile } from '@bridgekeeper/bridge';
 import type { CollectiveName } from '../ops.ts';
 
+type LinksOfProfile = Pick<Profile, 'links' | 'collectives'> &
+  Partial<Pick<Profile, 'roofline' | 'submission'>>;
+
+/** How the kernels of a collective bring bytes from one GPU to another. */
+export type Meeting = 'pushed' | 'pulled' | 'gathered';
+
 /** The links between the GPUs of one host, as collectives see them. */
-export interface Links {
+export interface Links extends Readonly<Record<Meeting, MeetingCost>> {
   readonly ranks: number;
-  /** What the law adds to each collective. */
-  readonly tollNs: number;
-  /** What it leaves of the links' rate. */
-  readonly rateFactor: number;
+  /** What starting its kernel takes, where that was measured, too; null: as of any kernel. */
+  readonly startNs: number | null;
 }
 
 /**
@@ -22,33 +26,55 @@ const NO_LAW = { tollNs: 0, rateFactor: 1 };
 /** Up to so many bytes are pushed, twice their number and from every other rank. */
 export const pushedBytesMax = (ranks: number): number => (ranks <= 2 ? 1_572_864 : 262_144);
 
-/** `profile` says what encrypted links add and take. */
-export function linksOf({ collectives = NO_LAW }: Profile, ranks: number): Links {
-  return { ranks, ...collectives };
+/** What `profile` was measured to take, or what encrypted links add to plain ones and take. */
+export function linksOf(profile: LinksOfProfile, ranks: number): Links {
+  const { links, collectives = NO_LAW, roofline, submission } = profile;
+  if (links !== undefined) {
+    const isKnown = roofline !== undefined && submission !== undefined;
+    const startNs = isKnown ? roofline.kernelNs + submission.graphNodeNs : null;
+    return { ...links, ranks, startNs };
+  }
+  const { tollNs, rateFactor } = collectives;
+  const costOf = ({ startNs, bytesPerSecond }: typeof PUSH | typeof PULL): MeetingCost => ({
+    tollNs: startNs + tollNs,
+    bandwidth: [{ bytes: 1, bytesPerSecond: bytesPerSecond * rateFactor }],
+  });
+  const pulled = costOf(PULL);
+  return { ranks, startNs: null, pushed: costOf(PUSH), pulled, gathered: pulled };
+}
+
+/** How a collective of so many bytes on each rank meets. */
+export function meetingOf(name: CollectiveName, ranks: number, bytes: number): Meeting {
+  if (name === 'all-gather') return 'gathered';
+  return bytes <= pushedBytesMax(ranks) ? 'pushed' : 'pulled';
 }
 
 /**
- * From when the last rank is ready. `bytes` are those of one rank's input. What is pushed or
- * gathered comes whole from every other; of a large sum each rank makes a part and reads the rest.
+ * Bytes that come to each rank of a collective of `bytes` on each. What is pushed or gathered comes
+ * whole from every other; of a large sum each rank makes a part and reads the rest.
  */
+export function arrivingBytes(meeting: Meeting, ranks: number, bytes: number): number {
+  return meeting === 'pulled' ? ((2 * (ranks - 1)) / ranks) * bytes : (ranks - 1) * bytes;
+}
+
+/** From when the last rank is ready. `bytes` are those of one rank's input. */
 export function collectiveNs(links: Links, name: CollectiveName, bytes: number): number {
-  const { ranks, tollNs, rateFactor } = links;
-  const isPushed = name === 'all-reduce' && bytes <= pushedBytesMax(ranks);
-  const { startNs, bytesPerSecond } = isPushed ? PUSH : PULL;
-  const share = name === 'all-gather' || isPushed ? ranks - 1 : (2 * (ranks - 1)) / ranks;
-  return startNs + tollNs + (share * bytes * 1e9) / (bytesPerSecond * rateFactor);
+  const { ranks } = links;
+  const meeting = meetingOf(name, ranks, bytes);
+  return meetingNs(links[meeting], arrivingBytes(meeting, ranks, bytes));
 }
 
 /**
- * What a law takes in addition, beside what the links themselves do; 0 where it says nothing of
- * collectives.
+ * What a law takes in addition, beside what the links themselves do, which are taken to be plain; 0
+ * where it says nothing of them, or that they are faster.
  */
 export function lawNsOfCollective(
-  profile: Profile,
+  profile: LinksOfProfile,
   ranks: number,
   name: CollectiveName,
   bytes: number,
 ): number {
-  const ns = (links: Links) => collectiveNs(links, name, bytes);
-  return Math.round(ns(linksOf(profile, ranks)) - ns({ ranks, ...NO_LAW }));
+  const ns = (of: Links) => collectiveNs(of, name, bytes);
+  const lawNs = ns(linksOf(profile, ranks)) - ns(linksOf({}, ranks));
+  return Math.max(0, Math.round(lawNs));
 }

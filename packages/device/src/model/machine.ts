@@ -59,9 +59,20 @@ export class Machine {
   readonly onWork: ((startNs: number, endNs: number) => void) | undefined;
   recording: Recording | null = null;
   isClosed = false;
+  /** For which one of either keeps the launching thread, which launches on every rank in turn. */
+  readonly launchNs: number;
+  readonly graphLaunchNs: number;
   #ids = 0;
 
-  constructor(clock: Clock, law: Law, pricer: WorkPricer, onWork?: Machine['onWork']) {
+  constructor(
+    clock: Clock,
+    law: Law,
+    pricer: WorkPricer,
+    ranks: number,
+    onWork?: Machine['onWork'],
+  ) {
+    this.launchNs = ranks * law.launchNs();
+    this.graphLaunchNs = ranks * law.graphLaunchNs();
     this.clock = clock;
     this.law = law;
     this.onWork = onWork;

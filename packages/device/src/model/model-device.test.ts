@@ -48,6 +48,35 @@ describe('kernels and launches', () => {
     expect(captured.device.counters()).toMatchObject({ launches: 0, graphLaunches: 1 });
   });
 
+  test('on two ranks one thread launches twice, and a sum takes what the links do', async () => {
+    const { clock, device, stream, memory } = new ModelBench(roundProfile(), 2);
+    const args = { inputs: [memory], out: memory, epilogue: 'store', count: 1, width: 2 } as const;
+    stream.launch('all-reduce', args);
+    const ended = stream.synchronize();
+    await clock.runUntil(ended);
+    expect(device.info.ranks).toBe(2);
+    // A kernel's least time and 1 us on top; b300-cc's toll and a push's, and four bytes.
+    const meetingNs = 12_500 + 600 + 4 / (160 * 0.865);
+    expect(clock.nowNs()).toBe(2 * 5_000 + Math.round(2_000 + 1_000 + meetingNs) + 4_000);
+  });
+
+  test('a sum takes what was measured, whatever else the GPU takes', async () => {
+    const cost = { tollNs: 7_000, bandwidth: [{ bytes: 1, bytesPerSecond: 1e9 }] };
+    const links = { gpus: 2, pushed: cost, pulled: cost, gathered: cost };
+    const law = profileLaw(roundProfile({ links, collectives: undefined }));
+    const clock = new VirtualClock();
+    const roofline = { ...law.profile.roofline, kernelNs: 50_000 };
+    const reached = [{ lines: 1, factor: 3 }];
+    const device = openModelDevice({ clock, law, roofline, reached, ranks: 2 });
+    const stream = device.createStream('sums');
+    const memory = slice(device.allocate(64, 'sums'));
+    const args = { inputs: [memory], out: memory, epilogue: 'store', count: 1, width: 2 } as const;
+    stream.launch('all-reduce', args);
+    await clock.runUntil(stream.synchronize());
+    // Two launches; the start that was measured, the toll, four bytes; 4 us to notice.
+    expect(clock.nowNs()).toBe(2 * 5_000 + 2_000 + 1_000 + 7_000 + 4 + 4_000);
+  });
+
   test('a stream waits for what an event marked, and for no more', async () => {
     const bench = new ModelBench();
     const side = bench.device.createStream('side');

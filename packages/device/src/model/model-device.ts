@@ -101,7 +101,7 @@ class ModelDevice implements Device {
       chains: keepsKv === true ? new Chains() : null,
       drafts,
     });
-    this.#machine = new Machine(clock, law, pricer, onWork);
+    this.#machine = new Machine(clock, law, pricer, ranks, onWork);
     this.inlineLane = this.#addLane('inline', 'inline', LAUNCHING_CHANNEL);
   }
 

@@ -47,7 +47,7 @@ export class ModelStream implements Stream {
   }
 
   launch<Name extends OpName>(name: Name, args: OpArgs[Name]): void {
-    const { counters, law, pricer, recording } = this.#machine;
+    const { counters, launchNs, pricer, recording } = this.#machine;
     this.#machine.assertOpen();
     if (recording !== null && recording.streamId !== this.id) {
       const message = `"${name}" was launched on "${this.label}" while another stream is captured`;
@@ -59,11 +59,11 @@ export class ModelStream implements Stream {
       return;
     }
     counters.launches += 1;
-    this.#submit(law.launchNs(), [work]);
+    this.#submit(launchNs, [work]);
   }
 
   launchEach(launches: readonly Launch[]): void {
-    const { counters, law, pricer, recording, launchingThread, onWork } = this.#machine;
+    const { counters, launchNs, pricer, recording, launchingThread, onWork } = this.#machine;
     this.#machine.assertOpen();
     if (recording !== null) {
       if (recording.streamId !== this.id)
@@ -72,12 +72,11 @@ export class ModelStream implements Stream {
       return;
     }
     const works = pricer.compileEach(launches);
-    const issueNs = law.launchNs();
     counters.launches += works.length;
     let issuedNs = this.#machine.launchingNs();
     let readyNs = this.readyNs;
     for (const work of works) {
-      issuedNs += issueNs;
+      issuedNs += launchNs;
       const startNs = Math.max(readyNs, issuedNs);
       readyNs = startNs + pricer.runOne(work);
       onWork?.(startNs, readyNs);
@@ -87,13 +86,13 @@ export class ModelStream implements Stream {
   }
 
   launchGraph(graph: Graph): void {
-    const { counters, law } = this.#machine;
+    const { counters, graphLaunchNs } = this.#machine;
     this.#machine.assertRunning('a graph');
     if (!(graph instanceof ModelGraph)) {
       throw new DeviceError('bad-argument', `"${graph.label}" is not a graph of this device`);
     }
     counters.graphLaunches += 1;
-    this.#submit(law.graphLaunchNs(), graph.works);
+    this.#submit(graphLaunchNs, graph.works);
   }
 
   record(event: DeviceEvent): void {

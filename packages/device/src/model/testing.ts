@@ -63,8 +63,8 @@ export class ModelBench {
   readonly pageable: HostBuffer;
   readonly memory: Slice;
 
-  constructor(profile = roundProfile()) {
-    this.device = openModelDevice({ clock: this.clock, law: profileLaw(profile) });
+  constructor(profile = roundProfile(), ranks = 1) {
+    this.device = openModelDevice({ clock: this.clock, law: profileLaw(profile), ranks });
     this.stream = this.device.createStream('bench');
     this.pinned = this.device.allocateHost(10_000, 'pinned', 'bench pinned');
     this.pageable = this.device.allocateHost(10_000, 'pageable', 'bench pageable');

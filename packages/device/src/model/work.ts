@@ -57,6 +57,8 @@ export function reachedFactor(points: readonly ReachedPoint[], lines: number): n
   return low.factor + (high.factor - low.factor) * share;
 }
 
+const NO_WORK: OpCost = { bytes: 0, operations: 0 };
+
 /** Operations whose price is kept. */
 const COMPILED_MAX = 32_768;
 
@@ -127,8 +129,13 @@ export class WorkPricer {
       return { operations: 1, fixedNs: 0, bookkeeping, attention, attentions: 1 };
     }
     const cost = opCost(name, args, this.#element, wordsOf);
+    const lines = 'count' in args ? args.count : 1;
+    const linkNs = this.#linkNs(name, args);
+    // What comes over links is slower than memory, which is read and written meanwhile.
     const fixedNs =
-      this.#kernelNs(cost, 'count' in args ? args.count : 1) + this.#linkNs(name, args);
+      linkNs === 0
+        ? this.#kernelNs(cost, lines)
+        : (this.#options.links?.startNs ?? this.#kernelNs(NO_WORK, lines)) + linkNs;
     return { operations: 1, fixedNs, bookkeeping, attention: null, attentions: 0 };
   }
 

@@ -103,6 +103,28 @@ describe('a plan', () => {
     expect(best).toEqual([...best].sort((a, b) => b - a));
   });
 
+  test('engines beside each other are on every command line, and in the fleet', async () => {
+    const plan = await makePlan(
+      {
+        ...request,
+        engines: ['vllm-v1-async', 'sglang-overlap', 'trtllm-overlap', 'bridgekeeper-resident'],
+        flags: { ...flags, tensorParallel: 2, dataParallel: 2, maxRows: 16 },
+        recommends: true,
+        slo: { itlMs: 500 },
+        fleetRequestsPerSecond: 1,
+      },
+      runAll,
+      () => {},
+    );
+    const starts = new Map(plan.recommendations.map((each) => [each.family, each.start]));
+    expect(starts.get('vllm')!.command).toContain('--data-parallel-size 2');
+    expect(starts.get('sglang')!.command).toContain('--dp-size 2');
+    expect(starts.get('tensorrt-llm')!.notes.at(-1)!.setting).toBe('2 servers');
+    expect(starts.get('bridgekeeper')!.file!.text).toContain('\ndata-parallel-size: 2\n');
+    const { fleet } = plan.capacities[0]!;
+    expect(fleet!.gpus).toBe(4 * fleet!.replicas);
+  });
+
   test('tells how far it is, and never more than all', async () => {
     const seen: Progress[] = [];
     await makePlan({ ...request, slo: { itlMs: 50 }, recommends: true }, runAll, (progress) => {

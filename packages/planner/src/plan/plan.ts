@@ -5,7 +5,13 @@ import { type Fleet, fleetFor } from '../recommend/fleet.ts';
 import { type Recommendation, recommend } from '../recommend/recommend.ts';
 import { coldStart, type Guest } from '../simulate/cold-start.ts';
 import { type Prediction, taxOf } from '../simulate/prediction.ts';
-import type { EngineFlags, EngineName, Scenario, Slo } from '../simulate/scenario.ts';
+import {
+  type EngineFlags,
+  type EngineName,
+  gpusOf,
+  type Scenario,
+  type Slo,
+} from '../simulate/scenario.ts';
 import { summariseWorkload, type Workload, type WorkloadSummary } from '../workload/workload.ts';
 import { type Capacity, capacitiesOf } from './capacity.ts';
 import { checkFits, type Fit, fitOf } from './fit.ts';
@@ -173,8 +179,7 @@ export async function makePlan(
     points,
     capacities: capacities.map((capacity) => {
       const { requestsPerSecond } = capacity;
-      const fleet =
-        target === null ? null : fleetFor(target, requestsPerSecond, flags.tensorParallel);
+      const fleet = target === null ? null : fleetFor(target, requestsPerSecond, gpusOf(flags));
       return { ...capacity, fleet };
     }),
     recommendations,
@@ -238,7 +243,7 @@ async function fullRates(
   bases: readonly Scenario[],
   run: (scenarios: readonly Scenario[]) => Promise<readonly Prediction[]>,
 ): Promise<readonly number[]> {
-  const load = atConcurrency(workload, Math.min(flags.maxRows, FULL_ROWS_MAX));
+  const load = atConcurrency(workload, flags.dataParallel * Math.min(flags.maxRows, FULL_ROWS_MAX));
   const results = await run(bases.map((base) => withLoad(base, load)));
   return results.map(({ requestsPerSecond }) => requestsPerSecond);
 }

@@ -48,6 +48,13 @@ const NO_HOST_KV: Note = {
   source: 'NVIDIA/TensorRT-LLM#13693',
 };
 
+/** Of trtllm-serve, which has no engines beside each other. */
+const serversNote = (count: number): Note => ({
+  setting: `${count} servers`,
+  reason: 'start it so often, on GPUs of its own each, behind a router: it has no flag for that',
+  source: 'TensorRT-LLM’s documentation of trtllm-serve',
+});
+
 /** Settings of notes that stand on the command line, in front of it or behind. */
 const settingsOf = (notes: readonly Note[]) =>
   notes.map(({ setting }) => setting).filter((setting) => setting.startsWith('--'));
@@ -81,6 +88,7 @@ const LINES: Readonly<Record<Family, Line>> = {
       `--gpu-memory-utilization ${flags.memoryUtilization}`,
       ...(flags.kvFormat === 'element' ? [] : ['--kv-cache-dtype fp8']),
       ...(flags.tensorParallel === 1 ? [] : [`--tensor-parallel-size ${flags.tensorParallel}`]),
+      ...(flags.dataParallel === 1 ? [] : [`--data-parallel-size ${flags.dataParallel}`]),
       ...(flags.expertParallel ? ['--enable-expert-parallel'] : []),
       ...(flags.prefixCaching ? [] : ['--no-enable-prefix-caching']),
       ...settingsOf(notes),
@@ -98,6 +106,7 @@ const LINES: Readonly<Record<Family, Line>> = {
       `--mem-fraction-static ${flags.memoryUtilization}`,
       ...(flags.kvFormat === 'element' ? [] : ['--kv-cache-dtype fp8_e4m3']),
       ...(flags.tensorParallel === 1 ? [] : [`--tp-size ${flags.tensorParallel}`]),
+      ...(flags.dataParallel === 1 ? [] : [`--dp-size ${flags.dataParallel}`]),
       ...(flags.expertParallel ? [`--ep-size ${flags.tensorParallel}`] : []),
       ...(flags.prefixCaching ? [] : ['--disable-radix-cache']),
       ...settingsOf(notes),
@@ -124,7 +133,9 @@ const LINES: Readonly<Record<Family, Line>> = {
       '  host_cache_size: 0',
       '',
     ].join('\n');
-    return { command: words.join(' '), file: { name: 'trtllm.yaml', text }, notes: [NO_HOST_KV] };
+    const { dataParallel: count } = flags;
+    const notes = count === 1 ? [NO_HOST_KV] : [NO_HOST_KV, serversNote(count)];
+    return { command: words.join(' '), file: { name: 'trtllm.yaml', text }, notes };
   },
   bridgekeeper: ({ flags, workload, engine, law }, _, model) => {
     const lines = [
@@ -138,6 +149,7 @@ const LINES: Readonly<Record<Family, Line>> = {
       `enable-prefix-caching: ${flags.prefixCaching}`,
       `inter-token-limit-ms: ${flags.interTokenLimitMs}`,
       ...(flags.tensorParallel === 1 ? [] : [`tensor-parallel-size: ${flags.tensorParallel}`]),
+      ...(flags.dataParallel === 1 ? [] : [`data-parallel-size: ${flags.dataParallel}`]),
       ...(flags.expertParallel ? ['enable-expert-parallel: true'] : []),
       ...(flags.speculation === null ? [] : [speculativeLine(flags.speculation)]),
       `policy: ${engine.slice('bridgekeeper-'.length)}`,

@@ -2,7 +2,7 @@ import { columns, decimalSize, threeDigits } from '@bridgekeeper/report';
 import type { Plan, Point } from '../plan/plan.ts';
 import { FAMILY_TITLES } from '../recommend/change.ts';
 import type { Prediction } from '../simulate/prediction.ts';
-import { answersOf, gainText, ms, percent } from './words.ts';
+import { answersOf, gainText, machineText, ms, percent } from './words.ts';
 
 export const PREDICTION_HEADS = [
   'engine',
@@ -99,7 +99,7 @@ function observedText({ engine, hostFactor }: NonNullable<Plan['observed']>): st
 export function planLines(plan: Plan): string[] {
   const { workload } = plan;
   return [
-    `${plan.model.name} on ${plan.flags.tensorParallel} x ${plan.gpu.title}: ${workload.name}, ` +
+    `${plan.model.name} on ${machineText(plan.flags, plan.gpu)}: ${workload.name}, ` +
       `${workload.requests} requests of ${threeDigits(workload.promptTokensMean)} + ` +
       `${threeDigits(workload.outputTokensMean)} tokens`,
     '',

@@ -27,13 +27,12 @@ import {
   timelineFigure,
 } from './figures.ts';
 import { caveatsOf, PREDICTION_HEADS, predictionRow } from './lines.ts';
-import { answersOf, counted, gainText, ms, percent } from './words.ts';
+import { answersOf, counted, gainText, machineText, ms, percent } from './words.ts';
 
 /** A plan as one page that can be sent to somebody: no scripts, nothing loaded from elsewhere. */
 export function planPage(plan: Plan): string {
   const { model, gpu, workload, flags } = plan;
-  const gpus = flags.tensorParallel === 1 ? '' : `${flags.tensorParallel} x `;
-  return page(`${model.name} on ${gpus}${gpu.title}`, 'bridgekeeper plan', [
+  return page(`${model.name} on ${machineText(flags, gpu)}`, 'bridgekeeper plan', [
     paragraph(
       `${workload.name}: ${workload.requests} requests of ` +
         `${threeDigits(workload.promptTokensMean)} prompt and ` +

@@ -57,6 +57,15 @@ function ranked(plan: Plan, law: string) {
     .sort((a, b) => worth(b.prediction) - worth(a.prediction));
 }
 
+/** `1 x NVIDIA H200`, or of several engines `2 x (4 x NVIDIA H200)`. */
+export function machineText(
+  { tensorParallel, dataParallel }: Plan['flags'],
+  { title }: Plan['gpu'],
+): string {
+  const engine = `${tensorParallel} x ${title}`;
+  return dataParallel === 1 ? engine : `${dataParallel} x (${engine})`;
+}
+
 /** What to know and do, in the order in which it is asked. */
 export function answersOf(plan: Plan): readonly Answer[] {
   return [
@@ -81,7 +90,8 @@ function fitAnswer({ fit, flags, model, gpu, workload }: Plan): Answer {
     answer:
       `Yes: ${Math.floor(fit.requests)} requests at a time of ${tokens(flags.maxModelTokens)}, ` +
       `or about ${longest} of this load’s longest, ${tokens(workload.requestTokensMax)}, on ` +
-      counted(flags.tensorParallel, 'GPU'),
+      counted(flags.tensorParallel, 'GPU') +
+      (flags.dataParallel === 1 ? '' : `, in each of ${flags.dataParallel} engines`),
     because:
       `${decimalSize(fit.weightBytes)} of weights on a ${gpu.title}, ` +
       `${decimalSize(free)} left for KV at ${decimalSize(model.kvBytesPerToken)} a token` +

@@ -1,5 +1,6 @@
 import { type Profile, referenceProfile } from '@bridgekeeper/bridge';
 import { GREEDY } from '@bridgekeeper/engine';
+import { ReplicaChoice, type ReplicaLoad } from '@bridgekeeper/engine/replicas';
 import {
   PrefixTree,
   type RowResult,
@@ -10,7 +11,7 @@ import {
 import { PlanError } from '../errors.ts';
 import { giveUpNs, LoadObserver } from './load.ts';
 import type { Personality } from './personality.ts';
-import type { Prediction } from './prediction.ts';
+import type { CrossingRate, LaneSpan, Prediction, StepBreakdown } from './prediction.ts';
 import { StepPricer } from './pricing.ts';
 import { noTokens, Prompts } from './prompts.ts';
 import type { Scenario } from './scenario.ts';
@@ -37,25 +38,240 @@ interface Live {
 
 /**
  * Another engine: the same scheduler and KV pages, and what crosses and launches as its personality
- * says.
+ * says. Several beside each other are given requests as our own server gives them.
  */
 export function simulateForeign(scenario: Scenario, personality: Personality): Prediction {
-  return new ForeignEngine(scenario, personality).run();
+  return new ForeignLoad(scenario, personality).run();
 }
 
-class ForeignEngine {
+/** What becomes of an engine's requests. */
+interface Watcher {
+  readonly observer: LoadObserver;
+  /** A request has all its tokens. */
+  ended(index: number, nowNs: number): void;
+}
+
+/** The load, and the engines that take it. */
+class ForeignLoad implements Watcher {
+  readonly observer: LoadObserver;
   readonly #scenario: Scenario;
   readonly #personality: Personality;
+  readonly #engines: readonly ForeignEngine[];
+  readonly #choice = new ReplicaChoice();
+  readonly #prompts: Prompts;
+  readonly #areRead: boolean;
+  #next = 0;
+
+  constructor(scenario: Scenario, personality: Personality) {
+    const { flags, workload, model } = scenario;
+    this.observer = new LoadObserver(scenario);
+    this.#scenario = scenario;
+    this.#personality = personality;
+    this.#engines = Array.from({ length: flags.dataParallel }, (_, number) => {
+      const own = flags.dataParallel === 1 ? '' : `engine-${number}/`;
+      return new ForeignEngine(scenario, personality, this, own);
+    });
+    this.#prompts = new Prompts(workload, model.spec.vocabularySize);
+    // Which engine a request goes to follows from its prompt.
+    this.#areRead = usesPrefixes(scenario) || this.#engines.length > 1;
+  }
+
+  run(): Prediction {
+    const { requests, concurrency } = this.#scenario.workload;
+    const lastArrivalNs = requests.at(-1)?.atNs ?? 0;
+    const lateNs = giveUpNs(this.#scenario.workload) ?? Number.POSITIVE_INFINITY;
+    if (concurrency !== null) {
+      while (this.#next < Math.min(concurrency, requests.length)) this.#arrive(0);
+    }
+    for (;;) {
+      const engine = this.#earliest();
+      if (engine === undefined) {
+        const next = requests[this.#next];
+        if (next === undefined) return this.#prediction(null);
+        this.#arrive(next.atNs);
+        continue;
+      }
+      // What comes meanwhile may be for an engine that has nothing to do before then.
+      if (this.#arriveUpTo(engine.nowNs)) continue;
+      if (engine.nowNs > lateNs) {
+        return this.#prediction(this.observer.whyNot(engine.nowNs, lastArrivalNs));
+      }
+      engine.step();
+    }
+  }
+
+  /** Of those that have something to do, the one whose thread is furthest behind. */
+  #earliest(): ForeignEngine | undefined {
+    let earliest: ForeignEngine | undefined;
+    for (const engine of this.#engines) {
+      if (engine.isBusy && (earliest === undefined || engine.nowNs < earliest.nowNs)) {
+        earliest = engine;
+      }
+    }
+    return earliest;
+  }
+
+  /** Whether any came. */
+  #arriveUpTo(nowNs: number): boolean {
+    const { requests, concurrency } = this.#scenario.workload;
+    if (concurrency !== null) return false;
+    const before = this.#next;
+    while (this.#next < requests.length && requests[this.#next]!.atNs <= nowNs) {
+      this.#arrive(requests[this.#next]!.atNs);
+    }
+    return this.#next > before;
+  }
+
+  #arrive(atNs: number): void {
+    const index = this.#next++;
+    const { promptTokens, tenant } = this.#scenario.workload.requests[index]!;
+    const prompt = this.#areRead ? this.#prompts.tokensOf(index) : noTokens(promptTokens);
+    if (index === this.#scenario.warmupRequests) {
+      for (const engine of this.#engines) engine.begin(atNs);
+    }
+    this.observer.arrived(index, atNs, promptTokens);
+    const only = this.#engines.length === 1;
+    const number = only ? 0 : this.#choice.choose(tenant, prompt, this.#engines)!;
+    this.#engines[number]!.arrive(index, atNs, prompt);
+  }
+
+  ended(index: number, nowNs: number): void {
+    this.observer.ended(index, nowNs);
+    const { requests, concurrency } = this.#scenario.workload;
+    if (concurrency !== null && this.#next < requests.length) this.#arrive(nowNs);
+  }
+
+  #prediction(neverDrains: string | null): Prediction {
+    const { model, gpu, law, workload, engine, warmupRequests } = this.#scenario;
+    const count = this.#engines.length;
+    const all = this.#engines.map((each) => each.account());
+    const tokens = all.reduce((sum, each) => sum + each.tokens, 0);
+    const sum = (of: (account: Account) => number) =>
+      all.reduce((total, account) => total + of(account), 0);
+    const steps = Math.max(
+      1,
+      sum((account) => account.step.steps),
+    );
+    return {
+      engine,
+      model: model.name,
+      gpu: gpu.name,
+      law: law?.name ?? 'off',
+      workload: workload.name,
+      requests: workload.requests.length - warmupRequests,
+      neverDrains,
+      ...this.observer.summary(),
+      rows: {
+        mean: sum(({ rowSteps }) => rowSteps) / steps,
+        max: Math.max(...all.map(({ rowsMax }) => rowsMax)),
+      },
+      ...(count === 1 ? {} : { replicas: count }),
+      step: meanStep(all.map(({ step }) => step)),
+      crossings: sumOfCrossings(this.#engines.map((each) => each.crossings(tokens))),
+      launchesPerStep: sum(({ launches }) => launches) / steps,
+      kv: {
+        bytes: all[0]!.kvBytes,
+        tokens: all[0]!.kvTokens,
+        meanUsed: sum(({ meanUsed }) => meanUsed) / count,
+        peakUsed: Math.max(...all.map(({ peakUsed }) => peakUsed)),
+        hitFraction:
+          sum(({ hits }) => hits) /
+          Math.max(
+            1,
+            sum(({ queried }) => queried),
+          ),
+        preemptions: sum(({ preemptions }) => preemptions),
+      },
+      coldStart: [],
+      timeline: this.#engines.flatMap(({ timeline }) => timeline),
+      notModelled: [
+        ...this.#personality.notes,
+        ...(count === 1 ? [] : replicaNotes(this.#scenario)),
+      ],
+    };
+  }
+}
+
+function usesPrefixes({ flags, workload }: Scenario): boolean {
+  return flags.prefixCaching && workload.requests.some(({ chunks }) => chunks !== null);
+}
+
+function replicaNotes({ engine, model }: Scenario): string[] {
+  const hasExperts = model.spec.layerKinds.some(({ feedForward }) => feedForward.kind !== 'dense');
+  return [
+    'How it gives requests to its engines: they get them as ours would.',
+    ...(hasExperts && engine.startsWith('vllm-')
+      ? ['That it shares experts out over the GPUs of all its engines: each has the whole model.']
+      : []),
+  ];
+}
+
+/** What one engine did since the load's warm-up. */
+interface Account {
+  readonly step: StepBreakdown;
+  readonly launches: number;
+  readonly tokens: number;
+  readonly rowSteps: number;
+  readonly rowsMax: number;
+  readonly kvBytes: number;
+  readonly kvTokens: number;
+  readonly meanUsed: number;
+  readonly peakUsed: number;
+  readonly hits: number;
+  readonly queried: number;
+  readonly preemptions: number;
+}
+
+/** Of several engines' steps. */
+function meanStep(all: readonly StepBreakdown[]): StepBreakdown {
+  const [first, ...others] = all as [StepBreakdown, ...StepBreakdown[]];
+  if (others.length === 0) return first;
+  const steps = all.reduce((sum, each) => sum + each.steps, 0);
+  const mean = Object.fromEntries(
+    Object.keys(first).map((part) => [
+      part,
+      all.reduce((sum, each) => sum + each.steps * each[part as keyof StepBreakdown], 0) /
+        Math.max(1, steps),
+    ]),
+  ) as Record<keyof StepBreakdown, number>;
+  return { ...mean, steps };
+}
+
+function sumOfCrossings(all: readonly (readonly CrossingRate[])[]): CrossingRate[] {
+  const sums = new Map<string, CrossingRate>();
+  for (const one of all.flat()) {
+    const key = `${one.direction} ${one.name}`;
+    const known = sums.get(key);
+    const add = (part: 'crossings' | 'bytes' | 'crossingsPerToken' | 'bytesPerToken') =>
+      (known?.[part] ?? 0) + one[part];
+    sums.set(key, {
+      name: one.name,
+      direction: one.direction,
+      crossings: add('crossings'),
+      bytes: add('bytes'),
+      crossingsPerToken: add('crossingsPerToken'),
+      bytesPerToken: add('bytesPerToken'),
+    });
+  }
+  return [...sums.values()];
+}
+
+/** One of the engines, on a thread of its own. */
+class ForeignEngine implements ReplicaLoad {
+  readonly isReady = true;
+  readonly maxRows: number;
+  /** When its thread goes on. */
+  nowNs = 0;
+  readonly #scenario: Scenario;
+  readonly #personality: Personality;
+  readonly #watcher: Watcher;
   readonly #pool: PrefixTree;
   readonly #scheduler: Scheduler;
   readonly #timeline: Timeline;
-  readonly #observer: LoadObserver;
-  readonly #prompts: Prompts;
-  readonly #usesPrefixes: boolean;
   readonly #kvBytes: number;
   readonly #live = new Map<Sequence, Live>();
   readonly #inFlight: InFlight[] = [];
-  #next = 0;
+  #open = 0;
   #isChanged = true;
   #hasFinished = false;
   #lastCommitNs = 0;
@@ -66,15 +282,16 @@ class ForeignEngine {
   #rowSteps = 0;
   #rowsMax = 0;
 
-  constructor(scenario: Scenario, personality: Personality) {
-    const { flags, workload, model } = scenario;
+  /** `own` comes before the names of its lanes. */
+  constructor(scenario: Scenario, personality: Personality, watcher: Watcher, own: string) {
+    const { flags } = scenario;
+    this.maxRows = flags.maxRows;
     this.#scenario = scenario;
     this.#personality = personality;
+    this.#watcher = watcher;
     const { pages, kvBytes } = kvPages(scenario);
     this.#kvBytes = kvBytes;
-    this.#usesPrefixes =
-      flags.prefixCaching && workload.requests.some(({ chunks }) => chunks !== null);
-    const isEnabled = this.#usesPrefixes;
+    const isEnabled = usesPrefixes(scenario);
     this.#pool = new PrefixTree({ pages, pageTokens: flags.pageTokens, isEnabled });
     this.#scheduler = new Scheduler(
       {
@@ -89,61 +306,35 @@ class ForeignEngine {
     );
     const profile = scenario.law ?? nativeProfile(scenario);
     const pricer = new StepPricer(scenario, personality.extraKernelsPerLayer);
-    this.#timeline = new Timeline(scenario, personality, profile, pricer);
-    this.#observer = new LoadObserver(scenario);
-    this.#prompts = new Prompts(workload, model.spec.vocabularySize);
+    this.#timeline = new Timeline(scenario, personality, profile, pricer, own);
   }
 
-  run(): Prediction {
-    const { requests, concurrency } = this.#scenario.workload;
-    const lastArrivalNs = requests.at(-1)?.atNs ?? 0;
-    const lateNs = giveUpNs(this.#scenario.workload) ?? Number.POSITIVE_INFINITY;
-    let nowNs = 0;
-    if (concurrency !== null) {
-      while (this.#next < Math.min(concurrency, requests.length)) this.#arrive(0);
-    }
-    let neverDrains: string | null = null;
-    for (;;) {
-      this.#arriveUpTo(nowNs);
-      if (nowNs > lateNs) {
-        neverDrains = this.#observer.whyNot(nowNs, lastArrivalNs);
-        break;
-      }
-      if (!this.#scheduler.busy && this.#inFlight.length === 0) {
-        const next = requests[this.#next];
-        if (next === undefined) break;
-        nowNs = Math.max(nowNs, next.atNs);
-        continue;
-      }
-      nowNs = this.#step(nowNs);
-    }
-    return this.#prediction(neverDrains);
+  get open(): number {
+    return this.#open;
   }
 
-  #arriveUpTo(nowNs: number): void {
-    const { requests, concurrency } = this.#scenario.workload;
-    if (concurrency !== null) return;
-    while (this.#next < requests.length && requests[this.#next]!.atNs <= nowNs) {
-      this.#arrive(requests[this.#next]!.atNs);
-    }
+  get isBusy(): boolean {
+    return this.#scheduler.busy || this.#inFlight.length > 0;
   }
 
-  #arrive(atNs: number): void {
-    const index = this.#next++;
-    const { promptTokens, outputTokens, tenant } = this.#scenario.workload.requests[index]!;
+  get timeline(): readonly LaneSpan[] {
+    return this.#timeline.timeline;
+  }
+
+  arrive(index: number, atNs: number, prompt: Uint32Array): void {
+    const { outputTokens, tenant } = this.#scenario.workload.requests[index]!;
     const sampling = { ...GREEDY, maxTokens: outputTokens };
-    const prompt = this.#usesPrefixes ? this.#prompts.tokensOf(index) : noTokens(promptTokens);
     const request = { id: String(index), tenant, promptTokens: prompt, sampling };
     const sequence = new Sequence(request, 0n, index, atNs);
-    const isCounted = this.#observer.isCounted(index);
-    if (index === this.#scenario.warmupRequests) this.#begin(atNs);
+    const isCounted = this.#watcher.observer.isCounted(index);
+    if (!this.isBusy) this.nowNs = Math.max(this.nowNs, atNs);
+    this.#open += 1;
     this.#live.set(sequence, { index, sequence, outputTokens, isCounted, result: null });
-    this.#observer.arrived(index, atNs, promptTokens);
     this.#scheduler.add(sequence);
   }
 
   /** The first request that counts arrives. */
-  #begin(nowNs: number): void {
+  begin(nowNs: number): void {
     this.#timeline.begin();
     this.#beginNs = nowNs;
     this.#tokensBefore = this.#scheduler.counters.generatedTokens;
@@ -152,11 +343,15 @@ class ForeignEngine {
     this.#rowSteps = 0;
   }
 
-  /** Plans and launches a step, or takes one in; when its thread goes on. */
-  #step(nowNs: number): number {
+  /** Plans and launches a step, or takes one in. */
+  step(): void {
+    const { nowNs } = this;
     const { maxBatchTokens } = this.#scenario.flags;
     const plan = this.#scheduler.plan(nowNs, 1, maxBatchTokens);
-    if (plan.decode.length + plan.prefill.length === 0) return this.#commit(nowNs);
+    if (plan.decode.length + plan.prefill.length === 0) {
+      this.#commit(nowNs);
+      return;
+    }
     const chunks = plan.prefill.map(({ start, length }) => ({ start, length }));
     const lengths = plan.decode.map((sequence) => sequence.computed);
     const ended = plan.prefill.filter(({ last }) => last).map(({ sequence }) => sequence);
@@ -165,8 +360,11 @@ class ForeignEngine {
     const rows = [...plan.decode, ...ended].map((sequence) => this.#live.get(sequence)!);
     const results = rows.map((live) => resultOf(live));
     this.#inFlight.push({ plan, launched, rows, results });
-    if (this.#personality.runsAhead && this.#inFlight.length < 2) return launched.threadFreeNs;
-    return this.#commit(launched.threadFreeNs);
+    if (this.#personality.runsAhead && this.#inFlight.length < 2) {
+      this.nowNs = launched.threadFreeNs;
+      return;
+    }
+    this.#commit(launched.threadFreeNs);
   }
 
   #launch(
@@ -197,11 +395,11 @@ class ForeignEngine {
     return launched;
   }
 
-  /** Takes in the oldest step; when the thread that waited for it goes on. */
-  #commit(nowNs: number): number {
+  /** Takes in the oldest step. */
+  #commit(nowNs: number): void {
     const oldest = this.#inFlight.shift()!;
     const { plan, launched, rows, results } = oldest;
-    const atNs = Math.max(nowNs, launched.resultsNs);
+    this.nowNs = Math.max(nowNs, launched.resultsNs);
     const ends = rows.map(({ sequence, outputTokens }, at) =>
       sequence.generated + 1 >= outputTokens
         ? { ...results[at]!, finish: 'length' as const }
@@ -215,19 +413,18 @@ class ForeignEngine {
     this.#sample(launched.resultsNs);
     for (const { id, tokens, finish } of events) {
       const index = Number(id);
-      if (tokens.length > 0) this.#observer.tokens(index, launched.resultsNs, tokens.length);
+      const { observer } = this.#watcher;
+      if (tokens.length > 0) observer.tokens(index, launched.resultsNs, tokens.length);
       if (finish !== undefined) this.#end(index, launched.resultsNs);
     }
     for (const { sequence } of rows) if (sequence.phase === 'finished') this.#live.delete(sequence);
-    return atNs;
   }
 
   #end(index: number, nowNs: number): void {
-    this.#observer.ended(index, nowNs);
+    this.#open -= 1;
     this.#isChanged = true;
     this.#hasFinished = true;
-    const { requests, concurrency } = this.#scenario.workload;
-    if (concurrency !== null && this.#next < requests.length) this.#arrive(nowNs);
+    this.#watcher.ended(index, nowNs);
   }
 
   /** The time-weighted use of KV. */
@@ -237,37 +434,29 @@ class ForeignEngine {
     this.#lastCommitNs = nowNs;
   }
 
-  #prediction(neverDrains: string | null): Prediction {
-    const { model, gpu, law, workload, engine, warmupRequests, flags } = this.#scenario;
-    const { prefixHitTokens, prefixQueriedTokens, preemptions, generatedTokens } =
-      this.#scheduler.counters;
+  account(): Account {
+    const { counters } = this.#scheduler;
     const elapsedNs = Math.max(1, this.#lastCommitNs - this.#beginNs);
-    const pages = this.#pool.pages;
+    const { pages } = this.#pool;
     return {
-      engine,
-      model: model.name,
-      gpu: gpu.name,
-      law: law?.name ?? 'off',
-      workload: workload.name,
-      requests: workload.requests.length - warmupRequests,
-      neverDrains,
-      ...this.#observer.summary(),
-      rows: { mean: this.#rowSteps / Math.max(1, this.#timeline.steps), max: this.#rowsMax },
       step: this.#timeline.breakdown(elapsedNs),
-      crossings: this.#timeline.crossings(generatedTokens - this.#tokensBefore),
-      launchesPerStep: this.#timeline.launches / Math.max(1, this.#timeline.steps),
-      kv: {
-        bytes: this.#kvBytes,
-        tokens: pages * flags.pageTokens,
-        meanUsed: this.#heldNs / elapsedNs / pages,
-        peakUsed: this.#heldMax / pages,
-        hitFraction: prefixHitTokens / Math.max(1, prefixQueriedTokens),
-        preemptions,
-      },
-      coldStart: [],
-      timeline: this.#timeline.timeline,
-      notModelled: this.#personality.notes,
+      launches: this.#timeline.launches,
+      tokens: counters.generatedTokens - this.#tokensBefore,
+      rowSteps: this.#rowSteps,
+      rowsMax: this.#rowsMax,
+      kvBytes: this.#kvBytes,
+      kvTokens: pages * this.#scenario.flags.pageTokens,
+      meanUsed: this.#heldNs / elapsedNs / pages,
+      peakUsed: this.#heldMax / pages,
+      hits: counters.prefixHitTokens,
+      queried: counters.prefixQueriedTokens,
+      preemptions: counters.preemptions,
     };
+  }
+
+  /** By the tokens that all engines made. */
+  crossings(tokens: number): CrossingRate[] {
+    return this.#timeline.crossings(tokens);
   }
 }
 

@@ -3,6 +3,7 @@ import { openModelDevice, VirtualClock } from '@bridgekeeper/device';
 import {
   createEngine,
   type Engine,
+  type EngineClient,
   EngineError,
   type EngineStats,
   type PolicyName,
@@ -15,6 +16,7 @@ import { giveUpNs, LoadObserver } from './load.ts';
 import type { CrossingRate, LaneSpan, Prediction, StepBreakdown } from './prediction.ts';
 import { StepPricer } from './pricing.ts';
 import type { Scenario } from './scenario.ts';
+import { WatchedReplicas } from './watched-replicas.ts';
 
 /** The engine itself, with one of its own policies, on a modelled GPU in virtual time. */
 export async function simulateOwn(scenario: Scenario, policy: PolicyName): Promise<Prediction> {
@@ -26,56 +28,69 @@ export async function simulateOwn(scenario: Scenario, policy: PolicyName): Promi
   const hasExperts = model.spec.layerKinds.some(({ feedForward }) => feedForward.kind !== 'dense');
   const reached = reachedByOwn(gpu, hasExperts);
   const reserved = law === null ? 0 : gpu.reservedBytesUnderCc.value;
-  const device = openModelDevice({
-    clock,
-    law: law === null ? null : profileLaw(law),
-    roofline: { ...roofline, memoryBytes: roofline.memoryBytes - reserved },
-    reached,
-    ranks: flags.tensorParallel,
-    drafts: draftsOf(scenario),
-    onWork: (startNs, endNs) => window.work(startNs, endNs),
-  });
+  const count = flags.dataParallel;
   const observer = new LoadObserver(scenario);
   const usesPrefixes =
     flags.prefixCaching && workload.requests.some(({ chunks }) => chunks !== null);
-  const engine = await createEngine({
-    device,
-    policy,
-    bridge: law,
-    burst: { tollNs: tollOf(law), interTokenLimitNs: flags.interTokenLimitMs * 1e6 },
-    model: model.name,
-    spec: model.spec,
-    dummy: true,
-    quantization: undefined,
-    kvFormat: flags.kvFormat,
-    expertParallel: flags.expertParallel,
-    speculation: flags.speculation ?? undefined,
-    maxModelTokens: Math.min(flags.maxModelTokens, model.spec.maxPositions),
-    maxRows: flags.maxRows,
-    maxBatchTokens: flags.maxBatchTokens,
-    pageTokens: flags.pageTokens,
-    memoryUtilization: flags.memoryUtilization,
-    kvBytes: undefined,
-    prefixCaching: usesPrefixes,
-    chunkedPrefill: true,
-    maxWaiting: workload.requests.length,
-    seed: scenario.seed,
-    onCrossing: (record) => window.crossing(record),
-  }).catch((error: unknown) => {
-    throw asPlanError(error);
-  });
+  const open = (number: number) => {
+    const own = count === 1 ? '' : `engine-${number}/`;
+    const device = openModelDevice({
+      clock,
+      law: law === null ? null : profileLaw(law),
+      roofline: { ...roofline, memoryBytes: roofline.memoryBytes - reserved },
+      reached,
+      ranks: flags.tensorParallel,
+      drafts: draftsOf(scenario),
+      onWork: (startNs, endNs) => window.work(own, startNs, endNs),
+    });
+    return createEngine({
+      device,
+      policy,
+      bridge: law,
+      burst: { tollNs: tollOf(law), interTokenLimitNs: flags.interTokenLimitMs * 1e6 },
+      model: model.name,
+      spec: model.spec,
+      dummy: true,
+      quantization: undefined,
+      kvFormat: flags.kvFormat,
+      expertParallel: flags.expertParallel,
+      speculation: flags.speculation ?? undefined,
+      maxModelTokens: Math.min(flags.maxModelTokens, model.spec.maxPositions),
+      maxRows: flags.maxRows,
+      maxBatchTokens: flags.maxBatchTokens,
+      pageTokens: flags.pageTokens,
+      memoryUtilization: flags.memoryUtilization,
+      kvBytes: undefined,
+      prefixCaching: usesPrefixes,
+      chunkedPrefill: true,
+      maxWaiting: workload.requests.length,
+      seed: scenario.seed,
+      onCrossing: (record) => window.crossing(own, record),
+    }).catch((error: unknown) => {
+      throw asPlanError(error);
+    });
+  };
+  const first = await open(0);
+  const engines: [Engine, ...Engine[]] = [first];
+  while (engines.length < count) engines.push(await open(engines.length));
+  const replicas = count === 1 ? null : new WatchedReplicas(engines, clock);
+  const engine = replicas ?? first;
+  // Which engine a request goes to follows from its prompt.
+  const areRead = usesPrefixes || replicas !== null;
   if (scenario.warmup !== undefined) {
     const unseen = new LoadObserver({ warmupRequests: 0, slo: null });
-    await driveEngine(engine, clock, scenario.warmup, unseen, 'warm-up', usesPrefixes);
+    await driveEngine(engine, clock, scenario.warmup, unseen, 'warm-up', areRead);
   }
   const before = engine.stats();
   window.begin(clock.nowNs());
+  replicas?.begin();
   const busyBeforeNs = window.busyNs;
   const startNs = clock.nowNs();
-  const neverDrains = await driveUntilLate(engine, clock, workload, observer, usesPrefixes);
+  const neverDrains = await driveUntilLate(engine, clock, workload, observer, areRead);
   const elapsedNs = clock.nowNs() - startNs;
   const after = engine.stats();
   const summary = observer.summary();
+  const idleNs = replicas?.idleNs ?? observer.idleNs;
   const { memory } = engine.card;
   await engine.shutdown(0);
   const pricer = new StepPricer(scenario, 0, reached);
@@ -93,16 +108,18 @@ export async function simulateOwn(scenario: Scenario, policy: PolicyName): Promi
     ...summary,
     rows: {
       mean: rowSteps / Math.max(1, steps),
-      max: Math.min(flags.maxRows, observer.openMax),
+      max: Math.min(flags.maxRows, replicas?.openMax ?? observer.openMax),
     },
+    ...(replicas === null ? {} : { replicas: count }),
     step: breakdown({
       scenario,
       pricer,
       before,
       after,
       busyNs,
-      elapsedNs,
-      idleNs: observer.idleNs,
+      // Of each of them.
+      elapsedNs: count * elapsedNs,
+      idleNs,
     }),
     crossings: crossingRates(before, after),
     launchesPerStep:
@@ -151,13 +168,13 @@ function draftsFound(before: EngineStats, after: EngineStats): Pick<Prediction, 
 
 /** Why the load was given up; null: it was served. */
 async function driveUntilLate(
-  engine: Engine,
+  engine: EngineClient,
   clock: VirtualClock,
   workload: Workload,
   observer: LoadObserver,
-  usesPrefixes: boolean,
+  areRead: boolean,
 ): Promise<string | null> {
-  const served = driveEngine(engine, clock, workload, observer, 'load', usesPrefixes);
+  const served = driveEngine(engine, clock, workload, observer, 'load', areRead);
   const lateNs = giveUpNs(workload);
   if (lateNs === null) return served.then(() => null);
   // What is open when the engine is shut down ends with an error, and nobody waits for it.
@@ -197,13 +214,14 @@ class Window {
     this.#beginNs = nowNs;
   }
 
-  work(startNs: number, endNs: number): void {
+  /** `own` comes before the names of an engine's lanes. */
+  work(own: string, startNs: number, endNs: number): void {
     this.busyNs += endNs - startNs;
-    this.#add('GPU', 'step', startNs, endNs);
+    this.#add(`${own}GPU`, 'step', startNs, endNs);
   }
 
-  crossing({ lane, purpose, startedNs, completedNs }: CrossingRecord): void {
-    this.#add(`lane ${lane}`, purpose, startedNs, completedNs);
+  crossing(own: string, { lane, purpose, startedNs, completedNs }: CrossingRecord): void {
+    this.#add(`lane ${own}${lane}`, purpose, startedNs, completedNs);
   }
 
   #add(lane: string, name: string, startNs: number, endNs: number): void {
@@ -253,7 +271,9 @@ function breakdown(measured: Measured): StepBreakdown {
   const launchingNs =
     submission === null
       ? 0
-      : (launches * submission.launchNs + graphs * submission.graphLaunchNs) / steps;
+      : (scenario.flags.tensorParallel *
+          (launches * submission.launchNs + graphs * submission.graphLaunchNs)) /
+        steps;
   const launchNs = Math.min(waitingNs, launchingNs);
   return {
     steps,

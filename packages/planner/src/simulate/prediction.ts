@@ -86,6 +86,11 @@ export interface Prediction {
   readonly step: StepBreakdown;
   readonly crossings: readonly CrossingRate[];
   readonly launchesPerStep: number;
+  /**
+   * Engines beside each other; absent: one. Rows, steps, launches and KV are those of one of them,
+   * on average; all else is what they do together.
+   */
+  readonly replicas?: number;
   readonly kv: {
     readonly bytes: number;
     readonly tokens: number;
@@ -104,13 +109,13 @@ export interface Prediction {
     readonly any: number;
   } | null;
   readonly timeline: readonly LaneSpan[];
-  /** In sentences. */
   /** Absent: nothing was to be drafted. */
   readonly drafts?: {
     /** Of rows' steps, those that drafted something. */
     readonly draftedFraction: number;
     readonly tokensPerRowStep: number;
   };
+  /** In sentences. */
   readonly notModelled: readonly string[];
 }
 

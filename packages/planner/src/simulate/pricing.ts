@@ -1,12 +1,14 @@
+import type { Profile } from '@bridgekeeper/bridge';
 import {
   busiestAssignments,
   busiestExperts,
   expectedExperts,
+  linksOf,
   type ReachedPoint,
   reachedFactor,
 } from '@bridgekeeper/device';
 import { type ModelSpec, type WeightTensor, weightTensors } from '@bridgekeeper/engine/models';
-import { reachedOf, rooflineOf } from '../gpus/gpu.ts';
+import { type Gpu, reachedOf, rooflineOf } from '../gpus/gpu.ts';
 import type { Scenario } from './scenario.ts';
 
 /** What bounds the kernels of a step, and for how long. They follow each other. */
@@ -95,12 +97,7 @@ export class StepPricer {
     this.#tensorParallel = flags.tensorParallel;
     this.#expertParallel = flags.expertParallel;
     this.#kvBytes = flags.kvFormat === 'element' ? ELEMENT_BYTES : 1;
-    const links = gpu.fabricBytesPerSecond?.value ?? gpu.hostBytesPerSecond.value;
-    const collectives = law?.collectives ?? { tollNs: 0, rateFactor: 1 };
-    this.#collective = {
-      tollNs: COLLECTIVE_NS + collectives.tollNs,
-      bytesPerSecond: links * COLLECTIVE_PART * collectives.rateFactor,
-    };
+    this.#collective = foreignCollective(gpu, law);
     this.#extraKernelsNs = extraKernels * (this.#roofline.kernelNs + NODE_NS) * spec.layers;
     this.#factor = stepFactor ?? 1;
   }
@@ -151,6 +148,26 @@ export class StepPricer {
     else times.kernelNs += kernelNs * scale;
     times.kernelNs += NODE_NS * scale;
   }
+}
+
+/**
+ * NCCL's time, with what the law adds. A law whose links were measured adds what our kernels take
+ * on them beyond what they do on plain ones.
+ */
+function foreignCollective({ fabricBytesPerSecond, hostBytesPerSecond }: Gpu, law: Profile | null) {
+  const links = fabricBytesPerSecond?.value ?? hostBytesPerSecond.value;
+  const reached = links * COLLECTIVE_PART;
+  if (law?.links !== undefined) {
+    const { gpus, pushed, pulled } = law.links;
+    const addedNs = pushed.tollNs - linksOf({}, gpus).pushed.tollNs;
+    const measured = pulled.bandwidth.at(-1)!.bytesPerSecond;
+    return {
+      tollNs: COLLECTIVE_NS + Math.max(0, addedNs),
+      bytesPerSecond: Math.min(reached, measured),
+    };
+  }
+  const { tollNs, rateFactor } = law?.collectives ?? { tollNs: 0, rateFactor: 1 };
+  return { tollNs: COLLECTIVE_NS + tollNs, bytesPerSecond: reached * rateFactor };
 }
 
 export function totalNs({ memoryNs, computeNs, kernelNs, collectiveNs }: KernelTimes): number {

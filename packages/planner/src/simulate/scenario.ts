@@ -42,6 +42,8 @@ export interface EngineFlags {
   readonly kvFormat: 'element' | 'fp8-e4m3';
   readonly prefixCaching: boolean;
   readonly tensorParallel: number;
+  /** Engines behind one address, each with the whole model on so many GPUs of its own. */
+  readonly dataParallel: number;
   /** Each of these GPUs has some experts whole, and not a part of every one. */
   readonly expertParallel: boolean;
   /** What our own policies draft; null: nothing. */
@@ -50,6 +52,10 @@ export interface EngineFlags {
   /** Of our own policies: the longest time between a stream's tokens that is aimed at. */
   readonly interTokenLimitMs: number;
 }
+
+/** Of all engines of a replica together. */
+export const gpusOf = ({ tensorParallel, dataParallel }: EngineFlags): number =>
+  tensorParallel * dataParallel;
 
 /** When a request counts as broken. Milliseconds; undefined: not limited. */
 export interface Slo {
@@ -92,6 +98,7 @@ export const DEFAULT_FLAGS: EngineFlags = {
   kvFormat: 'element',
   prefixCaching: true,
   tensorParallel: 1,
+  dataParallel: 1,
   expertParallel: false,
   speculation: null,
   graphs: 'full',

@@ -124,6 +124,79 @@ test('on two GPUs our engine serves as fast as was measured on two', async () =>
   }
 });
 
+describe('engines beside each other', () => {
+  const behindOne = (engine: EngineName, load: string, dataParallel: number, more: object = {}) => {
+    const base = scenario(engine, load, { law: null });
+    const flags = { ...base.flags, maxModelTokens: 2048, maxRows: 8, dataParallel, ...more };
+    return simulate({ ...base, flags });
+  };
+
+  test('bring what was measured of two', async () => {
+    // docs/results/h200/expert-parallel.json, dataParallel: 192 of 512 + 128 tokens, 64 at a time.
+    const load = '64 at a time, 512+128, 192 requests';
+    const [one, two] = [
+      await behindOne('bridgekeeper-resident', load, 1, { maxRows: 64 }),
+      await behindOne('bridgekeeper-resident', load, 2, { maxRows: 64 }),
+    ];
+    for (const [predicted, measured] of [
+      [one.outputTokensPerSecond, 5156],
+      [two.outputTokensPerSecond, 7535],
+      [one.ttftMs.p99, 797],
+      [two.ttftMs.p99, 406],
+      [one.itlMs.p50, 6.54],
+      [two.itlMs.p50, 5.53],
+    ] as const) {
+      expect(Math.abs(predicted / measured - 1)).toBeLessThan(0.1);
+    }
+    expect(one.replicas).toBeUndefined();
+    expect(two.replicas).toBe(2);
+    expect(two.rows.max).toBe(32);
+  });
+
+  test.each(['vllm-v1-sync', 'sglang-overlap', 'bridgekeeper-drain-first'] as const)(
+    'of %s, alone with twice the load, do twice as much',
+    async (engine) => {
+      const one = await behindOne(engine, '2 at a time, 64+32, 8 requests', 1);
+      const two = await behindOne(engine, '4 at a time, 64+32, 16 requests', 2);
+      expect(two.completed).toBe(16);
+      expect(two.outputTokensPerSecond / one.outputTokensPerSecond).toBeCloseTo(2, 1);
+      expect(two.step.stepNs / one.step.stepNs).toBeCloseTo(1, 1);
+      expect(two.step.steps).toBe(2 * one.step.steps);
+      expect(two.kv).toMatchObject({ bytes: one.kv.bytes, tokens: one.kv.tokens });
+      const made = ({ crossings }: Prediction) =>
+        crossings.reduce((sum, { crossings: count }) => sum + count, 0);
+      expect(made(two) / made(one)).toBeCloseTo(2, 1);
+    },
+  );
+
+  test.each(['vllm-v1-async', 'bridgekeeper-resident'] as const)(
+    'of %s take a load that comes by itself, one while the other has nothing',
+    async (engine) => {
+      const load = '4 req/s, 64..256+16..64, 8 requests';
+      const [one, two] = [await behindOne(engine, load, 1), await behindOne(engine, load, 2)];
+      expect(two.completed).toBe(8);
+      expect(two.tpotMs.mean).toBeLessThanOrEqual(one.tpotMs.mean);
+      // Each has half of the work, and the more time without any.
+      const idle = ({ step }: Prediction) => step.idleNs / step.stepNs;
+      expect(idle(two)).toBeGreaterThan(idle(one));
+      const { steps: _, stepNs, ...parts } = two.step;
+      const sum = Object.values(parts).reduce((all, ns) => all + ns, 0);
+      expect(Math.abs(sum / stepNs - 1)).toBeLessThan(0.03);
+    },
+  );
+
+  test('keep a prefix where it was computed, as the server does', async () => {
+    const load = '2 at a time, 512+4, prefix 384 of 4, 20 requests';
+    const [one, two] = [
+      await behindOne('bridgekeeper-drain-first', load, 1),
+      await behindOne('bridgekeeper-drain-first', load, 2),
+    ];
+    // Each of four prefixes is computed by one of the engines, once.
+    expect(one.kv.hitFraction).toBeGreaterThan(0.3);
+    expect(two.kv.hitFraction).toBe(one.kv.hitFraction);
+  });
+});
+
 test('a shorter context crosses in smaller block tables', async () => {
   const base = scenario('vllm-v1-sync', '64 at a time, 32+100, 64 requests');
   const long = { ...base, flags: { ...base.flags, maxModelTokens: 40_960 } };

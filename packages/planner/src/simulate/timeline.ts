@@ -53,6 +53,7 @@ export class Timeline {
   readonly #layers: number;
   readonly #tables: ModelTables;
   readonly #rowBlocks: number;
+  readonly #own: string;
   readonly #crossings = new Map<
     string,
     { direction: 'h2d' | 'd2h'; count: number; bytes: number }
@@ -76,7 +77,15 @@ export class Timeline {
   steps = 0;
   launches = 0;
 
-  constructor(scenario: Scenario, personality: Personality, profile: Profile, pricer: StepPricer) {
+  /** `own` comes before the names of its lanes. */
+  constructor(
+    scenario: Scenario,
+    personality: Personality,
+    profile: Profile,
+    pricer: StepPricer,
+    own: string,
+  ) {
+    this.#own = own;
     const { model, flags } = scenario;
     this.#scenario = scenario;
     this.#profile = profile;
@@ -276,7 +285,7 @@ export class Timeline {
   #show(lane: string, name: string, startNs: number, endNs: number): void {
     const { window } = this.#scenario;
     if (window === null || endNs < window.fromNs || startNs > window.toNs) return;
-    this.timeline.push({ lane, name, startNs, endNs });
+    this.timeline.push({ lane: `${this.#own}${lane}`, name, startNs, endNs });
   }
 
   breakdown(elapsedNs: number): StepBreakdown {

@@ -11,6 +11,7 @@ import type { MeasuredRun } from '@bridgekeeper/report';
 import { metric, select } from '../runs.ts';
 import { WAYS, type Way } from '../workbench.ts';
 import { type CostPoint, fitIdleCost } from './crossing-cost.ts';
+import { fitLinks } from './links.ts';
 
 /** What the profile says of the machine besides what was timed. */
 export interface ProfileFacts {
@@ -56,6 +57,7 @@ export function fitProfile(
   // What was not tried is forbidden where CC is on.
   const works = (feature: ForbiddenFeature) =>
     select(runs, 'feature', { feature })[0]?.parameters.works ?? !facts.confidential;
+  const links = fitLinks(runs, { kernelNs, ...submissionNs });
   const profile = parseProfile({
     schema: PROFILE_SCHEMA,
     name: facts.name,
@@ -72,6 +74,7 @@ export function fitProfile(
     submission: submissionNs,
     forbidden: FORBIDDEN_FEATURES.filter((feature) => !works(feature)),
     keyRotation: null,
+    ...(links !== null && { links: links.links }),
     roofline: {
       memoryBytes: facts.memoryBytes,
       copyBytesPerSecond: round(copyBytesPerSecond, 6),
@@ -81,7 +84,7 @@ export function fitProfile(
     },
   });
   const fits = ways.flatMap((way) => way?.fits ?? []);
-  return { profile, fits: [...fits, ...submissionFits(runs, profile)] };
+  return { profile, fits: [...fits, ...submissionFits(runs, profile), ...(links?.fits ?? [])] };
 }
 
 interface WayFit {

@@ -11,7 +11,14 @@ import {
 } from '@bridgekeeper/report';
 import type { Compared, Comparison } from '../compare.ts';
 import { DIRECTIONS } from '../workbench.ts';
-import { contextsFigure, costFigure, drawAlike, issueFigures, rateFigure } from './figures.ts';
+import {
+  collectiveFigures,
+  contextsFigure,
+  costFigure,
+  drawAlike,
+  issueFigures,
+  rateFigure,
+} from './figures.ts';
 import { MADE_BY } from './html.ts';
 
 /** Two machines, or one in two states, side by side. */
@@ -27,6 +34,7 @@ export function comparisonPage(comparison: Comparison): string {
     ),
   );
   const contexts = drawn.flatMap(({ side, prefix }) => contextsFigure(side, prefix) ?? []);
+  const collectives = drawn.flatMap(({ side, prefix }) => collectiveFigures(side, prefix));
   const issue = drawn.flatMap(({ side, prefix }) => issueFigures(side, prefix));
   return page('Two bridges compared', MADE_BY, [
     htmlTable(
@@ -41,6 +49,9 @@ export function comparisonPage(comparison: Comparison): string {
     section('The laws', [htmlTable(['', 'A', 'B', 'B / A'], lawRows(comparison))]),
     ...(drawn.length === 0 ? [] : [section('What a crossing costs', pairs)]),
     ...(issue.length === 0 ? [] : [section('Who waits', issue.map(wideFigure))]),
+    ...(collectives.length === 0
+      ? []
+      : [section('Several GPUs', [figures(collectives.map(drawChart))])]),
     ...(contexts.length === 0 ? [] : [section('Contexts', [figures(contexts.map(drawChart))])]),
   ]);
 }

@@ -11,6 +11,7 @@ import {
   size,
   threeDigits,
 } from '@bridgekeeper/report';
+import { operationNs } from '../fit/links.ts';
 import { select } from '../runs.ts';
 import { MEMORIES } from '../workbench.ts';
 
@@ -125,6 +126,52 @@ function streamFactors(runs: readonly MeasuredRun[]): (readonly [number, number]
     Number(parameters.streams),
     metrics.bytesPerSecond! / one,
   ]);
+}
+
+const SUM_TICKS = [4_096, 65_536, 1_048_576, 16_777_216, 67_108_864];
+const SUM_BYTES: Axis = { title: 'bytes on each GPU', isLog: true, text: size, ticks: SUM_TICKS };
+const SUM_TIME: Axis = { title: 'time in a captured graph', isLog: true, text: duration };
+const COLLECTIVES = [
+  ['all-reduce', 'sums'],
+  ['all-gather', 'gathers'],
+] as const;
+
+/** Collectives by size, as times and as rates; none where there is one GPU. */
+export function collectiveFigures({ runs, profile }: Drawn, prefix = ''): ChartSpec[] {
+  const links = profile?.links;
+  const found = select(runs, 'collective');
+  if (found.length === 0) return [];
+  const seriesOf = (yOf: (bytes: number, ns: number) => number) =>
+    COLLECTIVES.flatMap(([name, what], colour): Series[] => {
+      const measured = select(runs, 'collective', { name });
+      const bytesOf = ({ parameters }: MeasuredRun) => Number(parameters.bytes);
+      const marks: Series = {
+        name: `${what}, measured`,
+        colour,
+        style: 'marks',
+        points: measured.map((run) => [bytesOf(run), yOf(bytesOf(run), run.metrics.operationNs!)]),
+        whiskers: measured.map((run) => {
+          const [low, high] = run.spread.operationNs!;
+          return [yOf(bytesOf(run), low), yOf(bytesOf(run), high)];
+        }),
+      };
+      if (links === undefined || profile === null) return [marks];
+      const law = measured.map((run) => {
+        const bytes = bytesOf(run);
+        return [bytes, yOf(bytes, operationNs(profile, links, name, bytes))] as const;
+      });
+      return [marks, { name: `${what}, fitted law`, colour, style: 'line', points: law }];
+    });
+  const title = `${prefix}${found[0]!.parameters.gpus} GPUs together`;
+  return [
+    { title: `${title}: time by size`, x: SUM_BYTES, y: SUM_TIME, series: seriesOf((_, ns) => ns) },
+    {
+      title: `${title}: rate by size`,
+      x: SUM_BYTES,
+      y: RATE,
+      series: seriesOf((bytes, ns) => (bytes * 1e9) / ns),
+    },
+  ];
 }
 
 const SMALL_BYTES = 4_096;

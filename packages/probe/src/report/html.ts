@@ -16,7 +16,14 @@ import type { ProbeDocument } from '../document.ts';
 import type { ParameterFit } from '../fit/profile.ts';
 import { parametersOf } from '../parameters.ts';
 import { type Reference, ratiosOf } from '../ratios.ts';
-import { contextsFigure, costFigure, drawAlike, issueFigures, rateFigure } from './figures.ts';
+import {
+  collectiveFigures,
+  contextsFigure,
+  costFigure,
+  drawAlike,
+  issueFigures,
+  rateFigure,
+} from './figures.ts';
 import { caveatsOf, machineRows } from './words.ts';
 
 /** In the foot of pages. */
@@ -36,6 +43,7 @@ export function reportPage(document: ProbeDocument, reference: Reference | null)
   ]);
   const contexts = contextsFigure(document);
   const issue = issueFigures(document);
+  const collectives = collectiveFigures(document);
   return page(`The bridge of ${facts.gpu}`, MADE_BY, [
     ...caveatsOf(document).map(caveat),
     ...(profile === null ? [] : [adviceSection(profile, document)]),
@@ -45,6 +53,9 @@ export function reportPage(document: ProbeDocument, reference: Reference | null)
     ...(contexts === null
       ? []
       : [section('Contexts and streams', [figures([drawChart(contexts)])])]),
+    ...(collectives.length === 0
+      ? []
+      : [section('Several GPUs', [figures(collectives.map(drawChart))])]),
     ...(profile === null
       ? []
       : [section('The law, as fitted', [lawTable(profile, document.fits)])]),

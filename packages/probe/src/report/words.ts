@@ -35,6 +35,7 @@ export function machineRows(document: ProbeDocument): (readonly [string, string]
   const rows: [string, string | null][] = [
     ['GPU', facts.gpu],
     ['UUID', facts.gpuUuid],
+    ['collectives', collectivesOf(document)],
     ['memory', profile === null ? null : size(profile.roofline.memoryBytes)],
     ['driver', facts.driver],
     ['confidential computing', `${onOff(facts.confidential)}: ${facts.confidentialReason}`],
@@ -53,6 +54,13 @@ export function machineRows(document: ProbeDocument): (readonly [string, string]
     ['command', command],
   ];
   return rows.flatMap(([name, text]) => (text === null ? [] : [[name, text] as const]));
+}
+
+/** Of how many GPUs, or why there are none. */
+function collectivesOf({ facts, steps }: ProbeDocument): string | null {
+  const step = steps.find(({ step: title }) => title === 'collectives');
+  if (step?.outcome === 'measured') return `of ${facts.gpus} GPUs`;
+  return step?.outcome === 'left-out' ? `not measured: ${step.detail}` : null;
 }
 
 const onOff = (value: boolean | null) => (value === null ? 'not known' : value ? 'on' : 'off');

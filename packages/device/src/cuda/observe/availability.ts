@@ -15,6 +15,8 @@ export interface CudaAvailability {
   readonly detail: string;
   /** The GPU that `openCudaDevice` takes by default; null when none is available. */
   readonly gpu: CudaGpu | null;
+  /** All that the driver sees, in its order, up to the first that it cannot name. */
+  readonly gpus: readonly CudaGpu[];
 }
 
 /**
@@ -28,7 +30,8 @@ export function cudaAvailability(driverPath = DRIVER_LIBRARY): CudaAvailability 
     const count = driver.read('cuDeviceGetCount').i32;
     if (count === 0) return unavailable('the NVIDIA driver sees no GPU');
     const detail = `${count} NVIDIA GPU${count === 1 ? '' : 's'}`;
-    return { available: true, detail, gpu: identify(driver, 0) };
+    const gpu = identify(driver, 0);
+    return { available: true, detail, gpu, gpus: [gpu, ...othersOf(driver, count)] };
   } catch (error) {
     // Fit for a log line: what to install is said by whoever asks for the GPU by name.
     if (error instanceof DeviceError) return unavailable(error.message.split(': ')[0]!);
@@ -36,8 +39,19 @@ export function cudaAvailability(driverPath = DRIVER_LIBRARY): CudaAvailability 
   }
 }
 
+/** One of them that is broken does not make the first unavailable. */
+function othersOf(driver: Driver, count: number): CudaGpu[] {
+  const others: CudaGpu[] = [];
+  try {
+    for (let ordinal = 1; ordinal < count; ordinal++) others.push(identify(driver, ordinal));
+  } catch (error) {
+    if (!(error instanceof DeviceError)) throw error;
+  }
+  return others;
+}
+
 function unavailable(detail: string): CudaAvailability {
-  return { available: false, detail, gpu: null };
+  return { available: false, detail, gpu: null, gpus: [] };
 }
 
 /**

@@ -112,7 +112,10 @@ export class CudaInstruments implements BridgeInstruments {
 
   /** CUdevice of the current context. */
   #device(): number {
-    const get = this.#core.driver.optional('cuCtxGetDevice', ['pointer']);
+    const { driver } = this.#core;
+    // Another GPU may have been used on this thread meanwhile.
+    driver.makeCurrent();
+    const get = driver.optional('cuCtxGetDevice', ['pointer']);
     const cell = new Int32Array(1);
     get?.(cell);
     return cell[0]!;

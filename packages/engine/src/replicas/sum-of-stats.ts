@@ -1,4 +1,6 @@
-import { type EngineStats, noPages, RECOMPUTED_FOR } from '@bridgekeeper/engine';
+import { RECOMPUTED_FOR } from '../kv/page-node.ts';
+import { noPages } from '../kv/tiers/accounts.ts';
+import type { EngineStats } from '../request/request.ts';
 
 type KvStats = EngineStats['kv'];
 type TierCounters = KvStats['total'];

@@ -1,0 +1,2 @@
+export { ReplicaChoice, type ReplicaLoad } from './replica-choice.ts';
+export { Replicas } from './replicas.ts';
