@@ -8,7 +8,7 @@ import {
   type StepPlan,
 } from '@bridgekeeper/engine/scheduler';
 import { PlanError } from '../errors.ts';
-import { giveUpNs, LoadObserver } from './load.ts';
+import { giveUpNs, LoadObserver, type Watched } from './load.ts';
 import type { Personality } from './personality.ts';
 import type { Prediction } from './prediction.ts';
 import { StepPricer } from './pricing.ts';
@@ -27,10 +27,8 @@ interface InFlight {
 
 /** A request that is open. */
 interface Live {
-  readonly index: number;
   readonly sequence: Sequence;
   readonly outputTokens: number;
-  readonly isCounted: boolean;
   /** While its row has this epoch. */
   result: RowResult | null;
 }
@@ -50,6 +48,8 @@ class ForeignEngine {
   readonly #scheduler: Scheduler;
   readonly #timeline: Timeline;
   readonly #observer: LoadObserver;
+  /** By ids of requests. */
+  readonly #watched = new Map<string, Watched>();
   readonly #prompts: Prompts;
   readonly #usesPrefixes: boolean;
   readonly #kvBytes: number;
@@ -135,10 +135,9 @@ class ForeignEngine {
     const prompt = this.#usesPrefixes ? this.#prompts.tokensOf(index) : noTokens(promptTokens);
     const request = { id: String(index), tenant, promptTokens: prompt, sampling };
     const sequence = new Sequence(request, 0n, index, atNs);
-    const isCounted = this.#observer.isCounted(index);
     if (index === this.#scenario.warmupRequests) this.#begin(atNs);
-    this.#live.set(sequence, { index, sequence, outputTokens, isCounted, result: null });
-    this.#observer.arrived(index, atNs, promptTokens);
+    this.#live.set(sequence, { sequence, outputTokens, result: null });
+    this.#watched.set(request.id, this.#observer.arrived(index, atNs, promptTokens));
     this.#scheduler.add(sequence);
   }
 
@@ -214,16 +213,18 @@ class ForeignEngine {
     );
     this.#sample(launched.resultsNs);
     for (const { id, tokens, finish } of events) {
-      const index = Number(id);
-      if (tokens.length > 0) this.#observer.tokens(index, launched.resultsNs, tokens.length);
-      if (finish !== undefined) this.#end(index, launched.resultsNs);
+      const watched = this.#watched.get(id)!;
+      if (tokens.length > 0) this.#observer.tokens(watched, launched.resultsNs, tokens.length);
+      if (finish === undefined) continue;
+      this.#watched.delete(id);
+      this.#end(watched, launched.resultsNs);
     }
     for (const { sequence } of rows) if (sequence.phase === 'finished') this.#live.delete(sequence);
     return atNs;
   }
 
-  #end(index: number, nowNs: number): void {
-    this.#observer.ended(index, nowNs);
+  #end(watched: Watched, nowNs: number): void {
+    this.#observer.ended(watched, nowNs);
     this.#isChanged = true;
     this.#hasFinished = true;
     const { requests, concurrency } = this.#scenario.workload;
