@@ -161,10 +161,14 @@ export class Traffic {
 
   /**
    * Brings bytes of this thread's heap to the device through one staging buffer, on the launching
-   * thread's route. `to` is at least as long. A number: so many bytes of nothing, which
-   * nobody reads. Throws DeviceError.
+   * thread's route. `to` is at least as long. A number: so many bytes of nothing, which nobody
+   * reads. Throws DeviceError.
    */
-  async upload(content: Uint8Array | number, to: Slice, purpose: Purpose = 'weights') {
+  async upload(
+    content: Uint8Array | number,
+    to: Slice,
+    purpose: Purpose = 'weights',
+  ): Promise<void> {
     const bytes = typeof content === 'number' ? null : content;
     const length = typeof content === 'number' ? content : content.length;
     if (length === 0) return;

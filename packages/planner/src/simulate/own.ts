@@ -203,7 +203,7 @@ class Window {
   }
 
   crossing({ lane, purpose, startedNs, completedNs }: CrossingRecord): void {
-    this.#add(`copies, ${lane}`, purpose, startedNs, completedNs);
+    this.#add(`lane ${lane}`, purpose, startedNs, completedNs);
   }
 
   #add(lane: string, name: string, startNs: number, endNs: number): void {
