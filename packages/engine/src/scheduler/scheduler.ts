@@ -203,7 +203,7 @@ export class Scheduler {
     return { prefill, ...common, pageWrites: live, grammarWrites };
   }
 
-  /** Prompts that are computed beside so many decoding rows: those in rows, and those that get one. */
+  /** Prompts that are computed beside so many rows that decode: in rows, or that get one now. */
   #planPrompts(
     decodeRows: number,
     tokens: number,

@@ -72,7 +72,7 @@ test('a load that never drains is said first', async () => {
   expect(lines).toContain('Is one replica enough for this load?  No, with none of 3 engines');
 });
 
-test('of a load with a rate it says whether a replica is enough, and what is left of a fleet', async () => {
+test('it says whether a replica is enough for a rate, and what is left of a fleet', async () => {
   const workload = specWorkload(readSpec('1.19 req/s, 1024+256'), 1);
   const lines = planLines(await planOf({ workload, concurrencies: [] })).join('\n');
   expect(lines).toMatch(/Is one replica enough.*Yes, with each of 3 engines: \S+ answers soonest/);

@@ -95,7 +95,7 @@ function fitAnswer({ fit, flags, model, gpu, workload }: Plan): Answer {
 /** Of requests that may miss a limit before a load is said to be too much. */
 const MISSES_MAX = 0.01;
 
-/** Of a load that comes at its own rate: whether it is served, and how far from full a replica is. */
+/** Of a load that comes at its own rate: whether it is served, and how full a replica is. */
 function loadAnswers(plan: Plan): Answer[] {
   if (plan.workload.concurrency !== null) return [];
   const law = plan.laws.at(-1)!;
@@ -196,7 +196,8 @@ function capacityAnswers(plan: Plan): Answer[] {
         `${threeDigits(best.requestsPerSecond)} req/s with ${best.engine}, ${best.law}` +
         (patched === best
           ? ''
-          : `; ${threeDigits(patched.requestsPerSecond)} with ${patched.engine}, which is not released`),
+          : `; ${threeDigits(patched.requestsPerSecond)} with ${patched.engine}, which is not ` +
+            'released'),
       because,
     },
     ...(fleet === null
