@@ -205,7 +205,7 @@ export async function prepareModel(options: EngineOptions): Promise<PreparedMode
   for (const { rope, headDim, offsetBytes, bytes } of ropeTables(spec, shape)) {
     // A device that computes nothing reads no angles, and those of long contexts take seconds.
     const table = device.info.isHollow
-      ? new Uint8Array(bytes)
+      ? bytes
       : bytesOf(ropeTable(rope, headDim, shape.maxModelTokens));
     await traffic.upload(table, slice(buffers.rope, offsetBytes, bytes));
   }

@@ -8,6 +8,8 @@ import { DeviceError } from '../errors.ts';
  * What a probe copies has 64 MiB, and copying it for real takes minutes.
  */
 const KEPT_BYTES_MAX = 48 * 1024 * 1024;
+/** Less is kept whatever it is. */
+const BLANK_BYTES_MIN = 1024 * 1024;
 const ALIGNMENT_BYTES = 256;
 
 /** Modelled device memory: real bytes exist from the first time that someone will read them. */
@@ -60,7 +62,7 @@ export class ModelBuffer implements DeviceBuffer {
   }
 
   write(offsetBytes: number, source: Uint8Array): void {
-    if (this.#contents === undefined && this.bytes > KEPT_BYTES_MAX) return;
+    if (this.#contents === undefined && (this.bytes > KEPT_BYTES_MAX || isBlank(source))) return;
     this.all.set(source, offsetBytes);
   }
 
@@ -70,6 +72,17 @@ export class ModelBuffer implements DeviceBuffer {
     this.#all = undefined;
     this.#views.clear();
   }
+}
+
+/**
+ * Whether much is written that is there anyway, where nothing was written yet: tables that nobody
+ * reads here are zeros, and keeping them takes longer than the rest of an engine's start.
+ */
+function isBlank({ buffer, byteOffset, length }: Uint8Array): boolean {
+  if (length < BLANK_BYTES_MIN || byteOffset % 4 !== 0 || length % 4 !== 0) return false;
+  const words = new Int32Array(buffer, byteOffset, length / 4);
+  for (let i = 0; i < words.length; i++) if (words[i] !== 0) return false;
+  return true;
 }
 
 export class ModelHostBuffer implements HostBuffer {

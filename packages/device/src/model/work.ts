@@ -202,29 +202,35 @@ export class WorkPricer {
  * fixed cost is one, and so are attentions that cost the same.
  */
 export function fuse(works: readonly Work[]): Work[] {
-  const fused: Work[] = [];
+  const fused: Sum[] = [];
   let from = 0;
+  // Layers alike are the same work again: looking for what it is like takes long.
+  const sums = new Map<Work, Sum>();
   for (const work of works) {
     if (work.bookkeeping !== null) {
       fused.push(work);
       from = fused.length;
+      sums.clear();
       continue;
     }
-    const at = fused.findIndex((other, index) => index >= from && isAlike(other, work));
-    if (at < 0) {
-      fused.push(work);
+    const sum =
+      sums.get(work) ?? fused.find((other, index) => index >= from && isAlike(other, work));
+    if (sum === undefined) {
+      const first = { ...work };
+      fused.push(first);
+      sums.set(work, first);
       continue;
     }
-    const other = fused[at]!;
-    fused[at] = {
-      ...other,
-      operations: other.operations + work.operations,
-      fixedNs: other.fixedNs + work.fixedNs,
-      attentions: other.attentions + work.attentions,
-    };
+    sums.set(work, sum);
+    sum.operations += work.operations;
+    sum.fixedNs += work.fixedNs;
+    sum.attentions += work.attentions;
   }
   return fused;
 }
+
+/** Works that are one. */
+type Sum = { -readonly [Field in keyof Work]: Work[Field] };
 
 function isAlike({ attention: a }: Work, { attention: b }: Work): boolean {
   if (a === null || b === null) return a === b;

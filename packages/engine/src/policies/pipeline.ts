@@ -1,6 +1,6 @@
-import { first, Later, type Routine, run, until, wakeAt } from '@bridgekeeper/bridge';
+import { first, Later, type Routine, run, wakeAt } from '@bridgekeeper/bridge';
 import type { GenerationEvent } from '../request/request.ts';
-import type { LaunchTimes, StepsInFlight } from '../runner/runner.ts';
+import type { FinishedSteps, LaunchTimes, StepsInFlight } from '../runner/runner.ts';
 import type { StepRoutes } from '../runner/step-routes.ts';
 import type { StepPlan } from '../scheduler/plan.ts';
 import type { Traffic } from '../traffic/traffic.ts';
@@ -87,9 +87,7 @@ export class Pipeline {
     const calledNs = clock.nowNs();
     const atNs = dueNs(this.#inFlight);
     if (atNs <= calledNs) return true;
-    const came = yield* until(
-      first<unknown>([wakeAt(clock, atNs), this.#change(), oldest.finished]),
-    );
+    const came = yield first<unknown>([wakeAt(clock, atNs), this.#change(), oldest.finished]);
     this.#waitedNs += clock.nowNs() - calledNs;
     // Nothing is left for the device when the last one is done.
     return came === undefined || this.#inFlight.length === 1;
@@ -145,7 +143,7 @@ export class Pipeline {
     const oldest = this.#inFlight[0];
     if (oldest === undefined) return null;
     const calledNs = clock.nowNs();
-    const { results, times } = yield* until(oldest.finished);
+    const { results, times } = (yield oldest.finished) as FinishedSteps;
     const nowNs = clock.nowNs();
     this.#waitedNs += nowNs - calledNs;
     this.#inFlight.shift();

@@ -132,7 +132,9 @@ export class Downlink {
     const issuedNs = this.#clock.nowNs();
     const copies = this.#copies(launched, slot, routes);
     const records =
-      copies.length === 1 ? yield* until(copies[0]!) : (yield* until(all(copies))).flat();
+      copies.length === 1
+        ? ((yield copies[0]!) as readonly CrossingRecord[] | CrossingRecord)
+        : (yield* until(all(copies))).flat();
     const drainedNs = this.#clock.nowNs();
     const doneNs = routes.mode === 'when-done' ? issuedNs : drainedNs;
     const times = {

@@ -79,8 +79,11 @@ interface DecodeKind {
   readonly drafts: number;
 }
 
+/** A number: every launch looks its graphs up. There are at most 32 steps, and few drafts. */
 const graphKey = (bucket: number, steps: number, drafts: number) =>
-  `${bucket} x ${steps}${drafts > 0 ? ` with ${drafts} drafts` : ''}`;
+  (bucket * 1024 + drafts) * 64 + steps;
+const graphLabel = ({ bucket, drafts }: DecodeKind, steps: number) =>
+  `decode ${bucket} x ${steps}${drafts > 0 ? ` with ${drafts} drafts` : ''}`;
 
 /** Small chunks, each of which a device may have a kernel of its own for. */
 const SMALL_CHUNKS = [1, 2, 3, 4, 8, 16, 32, 64, 128] as const;
@@ -117,7 +120,7 @@ export class Runner {
   readonly #buckets: readonly number[];
   /** The longest first. */
   readonly #graphSteps: readonly number[];
-  readonly #graphs = new Map<string, Graph>();
+  readonly #graphs = new Map<number, Graph>();
   readonly #uplink: Uplink;
   readonly #downlink: Downlink;
   /** The device's list of decode rows, as last uploaded. */
@@ -293,6 +296,7 @@ export class Runner {
   launchDecode(bucket: number, steps: number, drafts = 0): void {
     let left = steps;
     for (const length of this.#graphSteps) {
+      if (left < length) continue;
       const graph = this.#graphs.get(graphKey(bucket, length, drafts));
       invariant(graph !== undefined, 'warm-up captured a graph for every batch and length');
       for (; left >= length; left -= length) this.#parts.stream.launchGraph(graph);
@@ -300,12 +304,12 @@ export class Runner {
   }
 
   /** Records `steps` decode steps: the device carries everything from one to the next. */
-  #captureDecode({ bucket, drafts }: DecodeKind, steps: number): void {
-    const key = graphKey(bucket, steps, drafts);
-    const graph = this.#device.capture(this.#parts.stream, `decode ${key}`, () => {
+  #captureDecode(kind: DecodeKind, steps: number): void {
+    const { bucket, drafts } = kind;
+    const graph = this.#device.capture(this.#parts.stream, graphLabel(kind, steps), () => {
       for (let step = 0; step < steps; step++) launchDecodeStep(this.#parts, bucket, drafts);
     });
-    this.#graphs.set(key, graph);
+    this.#graphs.set(graphKey(bucket, steps, drafts), graph);
   }
 
   /** Everything that a chunk of prompts may launch. */

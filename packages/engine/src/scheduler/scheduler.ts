@@ -177,28 +177,21 @@ export class Scheduler {
       ? this.#planDecode(1, NO_DRAFTS, pageWrites)
       : this.#planDecode(steps, draftsFor, pageWrites);
     const { decode } = planned;
-    const budget = new StepBudget(this.#limits, decode.length, tokens);
-    const prefilling = isPrefilling ? this.#running.filter((each) => this.#isComputing(each)) : [];
-    prefilling.sort((a, b) => this.#waiting.compare(a, b));
-    const isNew = (sequence: Sequence) => this.#waiting.rowsOf(sequence) === 0;
-    if (!planned.preempted) this.#admit(budget, pageWrites, nowNs, isNew);
-    for (const sequence of prefilling) {
-      const isBefore = (other: Sequence) => this.#waiting.compare(other, sequence) < 0;
-      if (!planned.preempted) this.#admit(budget, pageWrites, nowNs, isBefore);
-      this.#take(budget, sequence);
-    }
-    if (!planned.preempted) this.#admit(budget, pageWrites, nowNs);
+    const mayAdmit = !planned.preempted;
+    const prefill = isPrefilling
+      ? this.#planPrompts(decode.length, tokens, mayAdmit, pageWrites, nowNs)
+      : NO_CHUNKS;
     for (const sequence of decode) {
       sequence.computed += planned.steps;
       sequence.ahead += planned.steps * planned.drafts;
     }
-    for (const chunk of budget.chunks) {
+    for (const chunk of prefill) {
       chunk.sequence.computed = chunk.start + chunk.length;
       if (chunk.last) chunk.sequence.phase = 'decode';
       this.#tree.publish(chunk.sequence, chunk.sequence.computed);
     }
     const common = { decode, steps: planned.steps, drafts: planned.drafts };
-    if (budget.chunks.length + decode.length === 0) {
+    if (prefill.length + decode.length === 0) {
       // Prompts may wait for pages from stores: what they have is told with the next launch.
       this.#pageWrites = pageWrites;
       return { prefill: [], ...common, pageWrites: [], grammarWrites: [] };
@@ -207,7 +200,29 @@ export class Scheduler {
     const live = pageWrites.filter((write) => write.sequence.row >= 0);
     const grammarWrites = this.#grammarWrites;
     this.#grammarWrites = [];
-    return { prefill: budget.chunks, ...common, pageWrites: live, grammarWrites };
+    return { prefill, ...common, pageWrites: live, grammarWrites };
+  }
+
+  /** Prompts that are computed beside so many rows that decode: in rows, or that get one now. */
+  #planPrompts(
+    decodeRows: number,
+    tokens: number,
+    mayAdmit: boolean,
+    pageWrites: PageWrite[],
+    nowNs: number,
+  ): readonly PrefillChunk[] {
+    const budget = new StepBudget(this.#limits, decodeRows, tokens);
+    const prefilling = this.#running.filter((each) => this.#isComputing(each));
+    prefilling.sort((a, b) => this.#waiting.compare(a, b));
+    const isNew = (sequence: Sequence) => this.#waiting.rowsOf(sequence) === 0;
+    if (mayAdmit) this.#admit(budget, pageWrites, nowNs, isNew);
+    for (const sequence of prefilling) {
+      const isBefore = (other: Sequence) => this.#waiting.compare(other, sequence) < 0;
+      if (mayAdmit) this.#admit(budget, pageWrites, nowNs, isBefore);
+      this.#take(budget, sequence);
+    }
+    if (mayAdmit) this.#admit(budget, pageWrites, nowNs);
+    return budget.chunks;
   }
 
   /**
@@ -683,6 +698,7 @@ class Drafts {
 }
 
 const NO_EVENTS: readonly GenerationEvent[] = [];
+const NO_CHUNKS: readonly PrefillChunk[] = [];
 const isCancelled = (sequence: Sequence) => sequence.cancelled;
 
 /** How far ahead pages are taken once any are: each tokens' worth saves a crossing per launch. */

@@ -5,6 +5,9 @@ import type { GenerationRequest, TokenLogprobs } from '../request/request.ts';
 /** Where a sequence stands: in the queue, having its prompt computed, or decoding in a row. */
 export type Phase = 'waiting' | 'prefill' | 'decode' | 'finished';
 
+/** Room that is made for an answer before it is there, at most. */
+const ROOM_TOKENS = 512;
+
 /** A request inside the engine: its tokens, its place on the device, and its times. */
 export class Sequence {
   readonly request: GenerationRequest;
@@ -59,7 +62,8 @@ export class Sequence {
     this.arrivedNs = arrivedNs;
     this.promptLength = request.promptTokens.length;
     this.length = this.promptLength;
-    this.#tokens = new Uint32Array(this.promptLength + 64);
+    const { maxTokens } = request.sampling;
+    this.#tokens = new Uint32Array(this.promptLength + Math.min(maxTokens, ROOM_TOKENS));
     this.#tokens.set(request.promptTokens);
     if (request.priorTokens === undefined) return;
     for (const token of request.priorTokens) this.append(token);
@@ -72,7 +76,7 @@ export class Sequence {
 
   append(token: number): void {
     if (this.length === this.#tokens.length) {
-      const larger = new Uint32Array(this.#tokens.length * 2);
+      const larger = new Uint32Array(Math.max(this.#tokens.length * 2, ROOM_TOKENS));
       larger.set(this.#tokens);
       this.#tokens = larger;
     }

@@ -293,8 +293,10 @@ describe('traffic', () => {
     expect([streams, hosts].map(({ mock }) => mock.calls.length)).toEqual([0, 0]);
     await traffic.upload(new Uint8Array(64), to);
     await traffic.upload(new Uint8Array(32), to);
+    // What nobody reads crosses all the same.
+    await traffic.upload(48, to);
     expect(streams).toHaveBeenCalledTimes(1);
-    expect(crossed.map(({ bytes }) => bytes)).toEqual([64, 32]);
+    expect(crossed.map(({ bytes }) => bytes)).toEqual([64, 32, 48]);
   });
 
   test('opens lanes ahead, for weights first and for steps then', async () => {

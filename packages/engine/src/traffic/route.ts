@@ -12,7 +12,6 @@ import {
   type SchedulerState,
   step,
   takeLane,
-  until,
 } from '@bridgekeeper/bridge';
 import { type CopyRequest, type Lane, slice } from '@bridgekeeper/device';
 
@@ -178,7 +177,7 @@ export class Route {
     this.#busy(lane, 1);
     let record: CrossingRecord;
     try {
-      record = yield* until(lane.copy(request));
+      record = (yield lane.copy(request)) as CrossingRecord;
     } finally {
       this.#busy(lane, -1);
     }

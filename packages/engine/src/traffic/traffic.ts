@@ -161,22 +161,29 @@ export class Traffic {
 
   /**
    * Brings bytes of this thread's heap to the device through one staging buffer, on the launching
-   * thread's route. `to` is at least as long. Throws DeviceError.
+   * thread's route. `to` is at least as long. A number: so many bytes of nothing, which nobody
+   * reads. Throws DeviceError.
    */
-  async upload(bytes: Uint8Array, to: Slice, purpose: Purpose = 'weights'): Promise<void> {
-    if (bytes.length === 0) return;
+  async upload(
+    content: Uint8Array | number,
+    to: Slice,
+    purpose: Purpose = 'weights',
+  ): Promise<void> {
+    const bytes = typeof content === 'number' ? null : content;
+    const length = typeof content === 'number' ? content : content.length;
+    if (length === 0) return;
     const device = this.#device;
     this.#uploads ??= device.createStream('upload');
     const stream = this.#uploads;
-    const stagingBytes = Math.min(STAGING_BYTES, bytes.length);
+    const stagingBytes = Math.min(STAGING_BYTES, length);
     const host = device.allocateHost(stagingBytes, 'pinned', 'upload staging');
     try {
-      for (let start = 0; start < bytes.length; start += stagingBytes) {
-        const part = bytes.subarray(start, start + stagingBytes);
-        host.bytes.set(part);
+      for (let start = 0; start < length; start += stagingBytes) {
+        const partBytes = Math.min(stagingBytes, length - start);
+        if (bytes !== null) host.bytes.set(bytes.subarray(start, start + partBytes));
         await this.launching.cross({
           direction: 'h2d',
-          device: slice(to.buffer, to.offsetBytes + start, part.length),
+          device: slice(to.buffer, to.offsetBytes + start, partBytes),
           host,
           hostOffsetBytes: 0,
           stream,

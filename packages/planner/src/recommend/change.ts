@@ -125,7 +125,7 @@ function vllmChanges({ hasCc, shorter, flags }: Circumstances): readonly Maybe[]
     shorter !== undefined && {
       id: 'vllm-max-model-len',
       family: 'vllm',
-      title: 'Allow no longer requests than there are',
+      title: 'Cut the context to this load’s longest request',
       shown: `--max-model-len ${shorter}`,
       needsPatch: false,
       reason: ROWS_COPIED,
@@ -222,7 +222,7 @@ function tensorrtChanges({ shorter }: Circumstances): readonly Maybe[] {
     shorter !== undefined && {
       id: 'tensorrt-llm-max-seq-len',
       family: 'tensorrt-llm',
-      title: 'Allow no longer requests than there are',
+      title: 'Cut the context to this load’s longest request',
       shown: `--max_seq_len ${shorter}`,
       needsPatch: false,
       reason: 'every step uploads block offsets for the longest request that is allowed',

@@ -1,4 +1,5 @@
 import { columns, decimalSize, threeDigits } from '@bridgekeeper/report';
+import { reachedByOwn } from '../gpus/gpu.ts';
 import type { Plan, Point } from '../plan/plan.ts';
 import { FAMILY_TITLES } from '../recommend/change.ts';
 import type { Prediction } from '../simulate/prediction.ts';
@@ -52,7 +53,7 @@ export function caveatsOf(plan: Plan): readonly string[] {
       );
     }),
     ...(plan.observed === null ? [] : [observedText(plan.observed)]),
-    ...(hasExperts(plan) && hasOwn(plan) ? [OWN_EXPERTS] : []),
+    ...(hasExperts(plan) && hasOwn(plan) ? [ownExperts(plan)] : []),
     ...(plan.flags.expertParallel ? [WHOLE_EXPERTS] : []),
     ...(plan.flags.speculation === null ? [] : [draftsText(plan)]),
     ...plan.model.approximations,
@@ -63,10 +64,15 @@ const hasOwn = ({ predictions }: Plan) =>
   predictions.some(({ prediction }) => prediction.engine.startsWith('bridgekeeper-'));
 const hasExperts = ({ model }: Plan) => model.activeParameters < model.parameters;
 
-const OWN_EXPERTS =
-  'Bridgekeeper’s kernels of experts take 1.7 to 3 times as long as the roofline says, prompts ' +
-  'most, measured on an H200 and taken over for other GPUs. Kernels of other engines are priced ' +
-  'by the roofline.';
+function ownExperts({ gpu }: Plan): string {
+  const factors = reachedByOwn(gpu, true).map(({ factor }) => factor);
+  const [least, most] = [Math.min(...factors), Math.max(...factors)];
+  return (
+    `Bridgekeeper’s kernels of experts take ${least.toFixed(1)} to ${most.toFixed(1)} times as ` +
+    'long as the roofline says, prompts most, measured on an H200 and taken over for other GPUs. ' +
+    'Kernels of other engines are priced by the roofline.'
+  );
+}
 
 const WHOLE_EXPERTS =
   'Of whole experts on several GPUs a step takes as long as the GPU with most to do: ' +

@@ -67,7 +67,21 @@ test('a load that never drains is said first', async () => {
   const workload = specWorkload(readSpec('5000 req/s, 1024+512'), 1);
   const plan = await planOf({ workload, concurrencies: [] });
   expect(planPage(plan)).toMatch(/class="caveat">vllm-v1-async, off, 5000 req\/s.*never drains/);
-  expect(planLines(plan).join('\n')).toMatch(/! vllm-v1-async.*never drains/);
+  const lines = planLines(plan).join('\n');
+  expect(lines).toMatch(/! vllm-v1-async.*never drains/);
+  expect(lines).toContain('Is one replica enough for this load?  No, with none of 3 engines');
+});
+
+test('it says whether a replica is enough for a rate, and what is left of a fleet', async () => {
+  const workload = specWorkload(readSpec('1.19 req/s, 1024+256'), 1);
+  const lines = planLines(await planOf({ workload, concurrencies: [] })).join('\n');
+  expect(lines).toMatch(/Is one replica enough.*Yes, with each of 3 engines: \S+ answers soonest/);
+  expect(lines).toMatch(/requests on average and \d+ at most, of 256, and .* % of KV/);
+  expect(lines).toMatch(/While one is down, or starts, the others are given \d+/);
+  const alone = await planOf({ workload, concurrencies: [], fleetRequestsPerSecond: 0.1 });
+  expect(planLines(alone).join('\n')).toContain('While it is down, or starts, nothing serves.');
+  // Of so many at a time nobody asks whether that is too much.
+  expect(planLines(await planOf({ concurrencies: [] })).join('\n')).not.toContain('Is one replica');
 });
 
 test('a model that is only nearly so is said to be', async () => {

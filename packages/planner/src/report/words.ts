@@ -70,6 +70,7 @@ export function machineText(
 export function answersOf(plan: Plan): readonly Answer[] {
   return [
     fitAnswer(plan),
+    ...loadAnswers(plan),
     ...plan.laws.filter((law) => law !== 'off').map((law) => taxAnswer(plan, law)),
     ...plan.recommendations
       .filter(({ law }) => law !== 'off' || plan.laws.length === 1)
@@ -99,6 +100,43 @@ function fitAnswer({ fit, flags, model, gpu, workload }: Plan): Answer {
         ? ` and at most ${decimalSize(model.stateBytesPerRequest)} a request for windows and state`
         : ''),
   };
+}
+
+/** Of requests that may miss a limit before a load is said to be too much. */
+const MISSES_MAX = 0.01;
+
+/** Of a load that comes at its own rate: whether it is served, and how full a replica is. */
+function loadAnswers(plan: Plan): Answer[] {
+  if (plan.workload.concurrency !== null) return [];
+  const law = plan.laws.at(-1)!;
+  const all = ranked(plan, law).map(({ prediction }) => prediction);
+  const isServed = ({ neverDrains, slo }: Prediction) =>
+    neverDrains === null && (slo === null || slo.any <= MISSES_MAX);
+  const served = all.filter(isServed);
+  const names = (of: readonly Prediction[]) => of.map(({ engine }) => engine).join(', ');
+  const soonest = served[0];
+  const missing = all.length - served.length;
+  const seconds = ({ e2eMs }: Prediction) => duration(e2eMs.p50 * 1e6);
+  const answer =
+    soonest === undefined
+      ? `No, with none of ${counted(all.length, 'engine')}`
+      : (missing === 0
+          ? `Yes, with each of ${counted(all.length, 'engine')}`
+          : `Yes, but not with ${names(all.filter((each) => !isServed(each)))}`) +
+        `: ${soonest.engine} answers soonest, in ${seconds(soonest)} at the median`;
+  const fullest = (served.length > 0 ? served : all).reduce((most, each) =>
+    each.rows.mean > most.rows.mean ? each : most,
+  );
+  const { rows, kv, engine } = fullest;
+  return [
+    {
+      question: 'Is one replica enough for this load?',
+      answer,
+      because:
+        `${engine} has most to do at a time: ${threeDigits(rows.mean)} requests on average and ` +
+        `${rows.max} at most, of ${plan.flags.maxRows}, and ${percent(kv.peakUsed)} of KV`,
+    },
+  ];
 }
 
 function taxAnswer(plan: Plan, law: string): Answer {
@@ -168,7 +206,8 @@ function capacityAnswers(plan: Plan): Answer[] {
         `${threeDigits(best.requestsPerSecond)} req/s with ${best.engine}, ${best.law}` +
         (patched === best
           ? ''
-          : `; ${threeDigits(patched.requestsPerSecond)} with ${patched.engine}, a build`),
+          : `; ${threeDigits(patched.requestsPerSecond)} with ${patched.engine}, which is not ` +
+            'released'),
       because,
     },
     ...(fleet === null
@@ -181,10 +220,22 @@ function capacityAnswers(plan: Plan): Answer[] {
               counted(fleet.gpus, 'GPU'),
             because:
               `each is then given ${percent(fleet.utilization)} of what it takes; 85 % at most, ` +
-              'because arrivals are never spread evenly. Other engines are in the table below',
+              `because arrivals are never spread evenly. ${oneDown(fleet, best)} Other engines ` +
+              'are in the table below',
           },
         ]),
   ];
+}
+
+/** What is left when a replica is down: reset, boot and load take it that long each time. */
+function oneDown(
+  { replicas, requestsPerSecond }: NonNullable<Plan['capacities'][number]['fleet']>,
+  { requestsPerSecond: most }: Plan['capacities'][number],
+): string {
+  if (replicas === 1) return 'While it is down, or starts, nothing serves.';
+  const share = requestsPerSecond / ((replicas - 1) * most);
+  const given = `While one is down, or starts, the others are given ${percent(share)}`;
+  return share <= 1 ? `${given}.` : `${given}: add one to get over that.`;
 }
 
 function coldAnswer(plan: Plan): Answer {

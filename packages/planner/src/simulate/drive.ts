@@ -46,7 +46,7 @@ function runOne(
   observer: LoadObserver,
 ): Promise<void> {
   const { promptTokens, outputTokens, tenant } = prompts.requestOf(index);
-  observer.arrived(index, clock.nowNs(), promptTokens);
+  const watched = observer.arrived(index, clock.nowNs(), promptTokens);
   return new Promise((resolve, reject) => {
     const request = {
       id: `${name} ${index}`,
@@ -56,9 +56,9 @@ function runOne(
     };
     engine.submit(request, ({ tokens, finish }) => {
       const nowNs = clock.nowNs();
-      if (tokens.length > 0) observer.tokens(index, nowNs, tokens.length);
+      if (tokens.length > 0) observer.tokens(watched, nowNs, tokens.length);
       if (finish === undefined) return;
-      observer.ended(index, nowNs);
+      observer.ended(watched, nowNs);
       if (finish.reason === 'error') reject(new Error(finish.message));
       else resolve();
     });

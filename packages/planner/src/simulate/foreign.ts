@@ -9,7 +9,7 @@ import {
   type StepPlan,
 } from '@bridgekeeper/engine/scheduler';
 import { PlanError } from '../errors.ts';
-import { giveUpNs, LoadObserver } from './load.ts';
+import { giveUpNs, LoadObserver, type Watched } from './load.ts';
 import type { Personality } from './personality.ts';
 import type { CrossingRate, LaneSpan, Prediction, StepBreakdown } from './prediction.ts';
 import { StepPricer } from './pricing.ts';
@@ -28,10 +28,8 @@ interface InFlight {
 
 /** A request that is open. */
 interface Live {
-  readonly index: number;
   readonly sequence: Sequence;
   readonly outputTokens: number;
-  readonly isCounted: boolean;
   /** While its row has this epoch. */
   result: RowResult | null;
 }
@@ -48,7 +46,7 @@ export function simulateForeign(scenario: Scenario, personality: Personality): P
 interface Watcher {
   readonly observer: LoadObserver;
   /** A request has all its tokens. */
-  ended(index: number, nowNs: number): void;
+  ended(watched: Watched, nowNs: number): void;
 }
 
 /** The load, and the engines that take it. */
@@ -129,14 +127,14 @@ class ForeignLoad implements Watcher {
     if (index === this.#scenario.warmupRequests) {
       for (const engine of this.#engines) engine.begin(atNs);
     }
-    this.observer.arrived(index, atNs, promptTokens);
+    const watched = this.observer.arrived(index, atNs, promptTokens);
     const only = this.#engines.length === 1;
     const number = only ? 0 : this.#choice.choose(tenant, prompt, this.#engines)!;
-    this.#engines[number]!.arrive(index, atNs, prompt);
+    this.#engines[number]!.arrive(index, atNs, prompt, watched);
   }
 
-  ended(index: number, nowNs: number): void {
-    this.observer.ended(index, nowNs);
+  ended(watched: Watched, nowNs: number): void {
+    this.observer.ended(watched, nowNs);
     const { requests, concurrency } = this.#scenario.workload;
     if (concurrency !== null && this.#next < requests.length) this.#arrive(nowNs);
   }
@@ -268,6 +266,8 @@ class ForeignEngine implements ReplicaLoad {
   readonly #pool: PrefixTree;
   readonly #scheduler: Scheduler;
   readonly #timeline: Timeline;
+  /** By ids of requests. */
+  readonly #watched = new Map<string, Watched>();
   readonly #kvBytes: number;
   readonly #live = new Map<Sequence, Live>();
   readonly #inFlight: InFlight[] = [];
@@ -321,15 +321,15 @@ class ForeignEngine implements ReplicaLoad {
     return this.#timeline.timeline;
   }
 
-  arrive(index: number, atNs: number, prompt: Uint32Array): void {
+  arrive(index: number, atNs: number, prompt: Uint32Array, watched: Watched): void {
     const { outputTokens, tenant } = this.#scenario.workload.requests[index]!;
     const sampling = { ...GREEDY, maxTokens: outputTokens };
     const request = { id: String(index), tenant, promptTokens: prompt, sampling };
     const sequence = new Sequence(request, 0n, index, atNs);
-    const isCounted = this.#watcher.observer.isCounted(index);
     if (!this.isBusy) this.nowNs = Math.max(this.nowNs, atNs);
     this.#open += 1;
-    this.#live.set(sequence, { index, sequence, outputTokens, isCounted, result: null });
+    this.#live.set(sequence, { sequence, outputTokens, result: null });
+    this.#watched.set(request.id, watched);
     this.#scheduler.add(sequence);
   }
 
@@ -412,19 +412,21 @@ class ForeignEngine implements ReplicaLoad {
     );
     this.#sample(launched.resultsNs);
     for (const { id, tokens, finish } of events) {
-      const index = Number(id);
+      const watched = this.#watched.get(id)!;
       const { observer } = this.#watcher;
-      if (tokens.length > 0) observer.tokens(index, launched.resultsNs, tokens.length);
-      if (finish !== undefined) this.#end(index, launched.resultsNs);
+      if (tokens.length > 0) observer.tokens(watched, launched.resultsNs, tokens.length);
+      if (finish === undefined) continue;
+      this.#watched.delete(id);
+      this.#end(watched, launched.resultsNs);
     }
     for (const { sequence } of rows) if (sequence.phase === 'finished') this.#live.delete(sequence);
   }
 
-  #end(index: number, nowNs: number): void {
+  #end(watched: Watched, nowNs: number): void {
     this.#open -= 1;
     this.#isChanged = true;
     this.#hasFinished = true;
-    this.#watcher.ended(index, nowNs);
+    this.#watcher.ended(watched, nowNs);
   }
 
   /** The time-weighted use of KV. */

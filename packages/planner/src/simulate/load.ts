@@ -3,7 +3,9 @@ import type { Percentiles, Prediction } from './prediction.ts';
 import type { Slo } from './scenario.ts';
 
 /** When a request's tokens came. */
-interface Watched {
+export interface Watched {
+  /** Warm-up is not. */
+  readonly isCounted: boolean;
   readonly arrivedNs: number;
   firstNs: number;
   lastNs: number;
@@ -66,7 +68,7 @@ export function giveUpNs({ concurrency, requests }: Workload): number | null {
 export class LoadObserver {
   readonly #warmup: number;
   readonly #slo: Slo | null;
-  readonly #open = new Map<number, Watched>();
+  #open = 0;
   readonly #ttft = new WeightedValues();
   readonly #itl = new WeightedValues();
   readonly #tpot = new WeightedValues();
@@ -90,7 +92,7 @@ export class LoadObserver {
   whyNot(nowNs: number, lastArrivalNs: number): string {
     const seconds = (nowNs - lastArrivalNs) / 1e9;
     return (
-      `${this.#open.size} requests are still open ${seconds.toFixed(0)} s after the last one ` +
+      `${this.#open} requests are still open ${seconds.toFixed(0)} s after the last one ` +
       'came: they come faster than this engine ends them'
     );
   }
@@ -110,40 +112,37 @@ export class LoadObserver {
     return this.#rowsMax;
   }
 
-  arrived(request: number, nowNs: number, promptTokens: number): void {
+  /** Whoever sees its tokens tells with what this returns. */
+  arrived(request: number, nowNs: number, promptTokens: number): Watched {
     if (this.#idleSinceNs !== null) this.#idleNs += nowNs - this.#idleSinceNs;
     this.#idleSinceNs = null;
-    if (request >= this.#warmup) {
+    const isCounted = request >= this.#warmup;
+    if (isCounted) {
       this.#firstNs = Math.min(this.#firstNs, nowNs);
       this.#promptTokens += promptTokens;
     }
-    this.#open.set(request, { arrivedNs: nowNs, firstNs: -1, lastNs: -1, tokens: 0 });
-    this.#rowsMax = Math.max(this.#rowsMax, this.#open.size);
+    this.#open += 1;
+    this.#rowsMax = Math.max(this.#rowsMax, this.#open);
+    return { isCounted, arrivedNs: nowNs, firstNs: -1, lastNs: -1, tokens: 0 };
   }
 
   /** Tokens that came together. */
-  tokens(request: number, nowNs: number, count: number): void {
-    const watched = this.#open.get(request)!;
+  tokens(watched: Watched, nowNs: number, count: number): void {
     watched.tokens += count;
     if (watched.firstNs < 0) {
       watched.firstNs = nowNs;
       watched.lastNs = nowNs;
-      if (request >= this.#warmup) this.#ttft.add(nowNs - watched.arrivedNs, 1);
+      if (watched.isCounted) this.#ttft.add(nowNs - watched.arrivedNs, 1);
       return;
     }
-    if (request >= this.#warmup) this.#itl.add((nowNs - watched.lastNs) / count, count);
+    if (watched.isCounted) this.#itl.add((nowNs - watched.lastNs) / count, count);
     watched.lastNs = nowNs;
   }
 
-  isCounted(request: number): boolean {
-    return request >= this.#warmup;
-  }
-
-  ended(request: number, nowNs: number): void {
-    const watched = this.#open.get(request)!;
-    this.#open.delete(request);
-    if (this.#open.size === 0) this.#idleSinceNs = nowNs;
-    if (request < this.#warmup) return;
+  ended(watched: Watched, nowNs: number): void {
+    this.#open -= 1;
+    if (this.#open === 0) this.#idleSinceNs = nowNs;
+    if (!watched.isCounted) return;
     const { arrivedNs, firstNs, lastNs, tokens } = watched;
     const tpotNs = tokens > 1 ? (lastNs - firstNs) / (tokens - 1) : 0;
     this.#completed += 1;
