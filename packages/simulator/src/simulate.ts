@@ -170,6 +170,7 @@ function run(options: SimulationOptions): SimulationResult {
   } finally {
     world.gateway?.bury();
     for (const server of world.servers) world.bury(server.life);
+    network.closeParsers();
     loop.afterStep = () => {};
     sqlite.Database = Database;
     restore();
