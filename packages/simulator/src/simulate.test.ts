@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { expect, it } from 'vitest';
-import { findMutant } from './mutants/find.ts';
+import { findMutants } from './mutants/find.ts';
 import { FLEET_MUTANTS } from './mutants/fleet-mutants.ts';
 import { MUTANTS } from './mutants/mutants.ts';
 import type { ShrunkFailure } from './mutants/shrink-child.ts';
@@ -27,7 +27,7 @@ it('one seed has one history, on every release of Node', async () => {
 it('one seed of a fleet has one history, too', async () => {
   const flags = ['--fleet', '--seed', '12', '--requests', '5', '--faults', 'control-kill'];
   const [one, other] = await Promise.all([simulated(...flags), simulated(...flags)]);
-  expect(one.violations).toEqual([]);
+  expect(one.failures).toEqual([]);
   expect(other.digests).toEqual(one.digests);
   const counts = new Map<string, number>(
     one.coverage.map(({ what, count }: { what: string; count: number }) => [what, count]),
@@ -45,7 +45,9 @@ it('each bug that can be planted is of the product as it is', () => {
 });
 
 it('a bug in the product is found', async () => {
-  expect(await findMutant('page-freed-twice', 1, 10)).toMatchObject({ invariant: 'pages-kept' });
+  const options = { jobs: 2, endsMs: Infinity, tell: () => {} };
+  const rows = await findMutants(['page-freed-twice'], 1, 10, options);
+  expect(rows).toMatchObject([{ seed: 1, seeds: 1, invariant: 'pages-kept' }]);
 });
 
 /** Runs a seed with a bug in the product, and makes its failure smaller where tries are given. */

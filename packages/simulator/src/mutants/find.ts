@@ -1,15 +1,93 @@
 import { execFile } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import { NODE_FLAGS } from '../jobs.ts';
 import type { MutantFound } from './child.ts';
 
-/** Runs seeds on the product with one bug until something is noticed. */
-export async function findMutant(name: string, first: number, last: number): Promise<MutantFound> {
+/** So many seeds a process: what it costs to load the product is then a small part. */
+const SEEDS_A_PROCESS = 20;
+
+/** What is known of one mutant. */
+export interface MutantRow {
+  readonly name: string;
+  /** The first that notices it; null: none of those that were run. */
+  seed: number | null;
+  invariant: string | null;
+  what: string | null;
+  /** That were run, up to the one that notices it. */
+  seeds: number;
+  processorSeconds: number;
+}
+
+export interface FindOptions {
+  readonly jobs: number;
+  /** No process is begun after it, by `performance.now()`. */
+  readonly endsMs: number;
+  readonly tell: (line: string) => void;
+}
+
+/**
+ * Runs seeds `first` to `last` on the product with one bug each, until something is noticed. So
+ * many processes share them; who has had the fewest seeds is next.
+ */
+export async function findMutants(
+  names: readonly string[],
+  first: number,
+  last: number,
+  { jobs, endsMs, tell }: FindOptions,
+): Promise<readonly MutantRow[]> {
+  const rows = names.map((name) => ({
+    row: {
+      name,
+      seed: null,
+      invariant: null,
+      what: null,
+      seeds: 0,
+      processorSeconds: 0,
+    } as MutantRow,
+    next: first,
+    running: 0,
+  }));
+  const worker = async (): Promise<void> => {
+    for (;;) {
+      const open = rows.filter(({ row, next }) => row.seed === null && next <= last);
+      if (open.length === 0 || performance.now() >= endsMs) return;
+      const one = open.reduce((a, b) => (b.next < a.next ? b : a));
+      const { row } = one;
+      const from = one.next;
+      const to = Math.min(last, from + SEEDS_A_PROCESS - 1);
+      one.next = to + 1;
+      one.running += 1;
+      const found = await runMutant(row.name, from, to);
+      one.running -= 1;
+      row.processorSeconds =
+        Math.round((row.processorSeconds + found.processorSeconds) * 100) / 100;
+      if (found.seed === null) row.seeds += found.seeds;
+      else if (row.seed === null || found.seed < row.seed) {
+        row.seed = found.seed;
+        row.invariant = found.invariant;
+        row.what = found.what;
+      }
+      if (row.seed !== null) row.seeds = row.seed - first + 1;
+      const isOver = one.running === 0 && (row.seed !== null || one.next > last);
+      if (isOver) {
+        const outcome = row.seed === null ? 'not found' : `seed ${row.seed}, ${row.invariant}`;
+        tell(`${row.name}: ${outcome}${row.what === null ? '' : `: ${row.what}`}`);
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: jobs }, worker));
+  return rows.map(({ row }) => row);
+}
+
+async function runMutant(name: string, first: number, last: number): Promise<MutantFound> {
   const child = fileURLToPath(new URL('./child.js', import.meta.url));
-  const { stdout } = await promisify(execFile)(
-    process.execPath,
-    [child, name, String(first), String(last)],
-    { maxBuffer: 2 ** 24 },
+  const args = [...NODE_FLAGS, child, name, String(first), String(last)];
+  const options = { maxBuffer: 2 ** 24 };
+  const { stdout } = await promisify(execFile)(process.execPath, args, options).catch(
+    (error: Error) => {
+      throw new Error(`${name}, seeds ${first} to ${last}: the simulation ended`, { cause: error });
+    },
   );
   return JSON.parse(stdout.trim().split('\n').at(-1)!) as MutantFound;
 }
