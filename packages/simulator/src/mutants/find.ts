@@ -58,8 +58,12 @@ export async function findMutants(
       const to = Math.min(last, from + SEEDS_A_PROCESS - 1);
       one.next = to + 1;
       one.running += 1;
-      const found = await runMutant(row.name, from, to);
+      const found = await runMutant(row.name, from, to, endsMs).catch((error: Error) => {
+        tell(`${row.name}, seeds ${from} to ${to}: ${error.message.slice(-500)}`);
+        return null;
+      });
       one.running -= 1;
+      if (found === null) continue;
       row.processorSeconds =
         Math.round((row.processorSeconds + found.processorSeconds) * 100) / 100;
       if (found.seed === null) row.seeds += found.seeds;
@@ -80,14 +84,22 @@ export async function findMutants(
   return rows.map(({ row }) => row);
 }
 
-async function runMutant(name: string, first: number, last: number): Promise<MutantFound> {
+/** What is still at its seeds so long after the end of the search is ended. */
+const LATE_MS = 30_000;
+
+/** Throws where the process did not end well: some bugs keep a simulation from ending. */
+async function runMutant(
+  name: string,
+  first: number,
+  last: number,
+  endsMs: number,
+): Promise<MutantFound> {
   const child = fileURLToPath(new URL('./child.js', import.meta.url));
   const args = [...NODE_FLAGS, child, name, String(first), String(last)];
-  const options = { maxBuffer: 2 ** 24 };
-  const { stdout } = await promisify(execFile)(process.execPath, args, options).catch(
-    (error: Error) => {
-      throw new Error(`${name}, seeds ${first} to ${last}: the simulation ended`, { cause: error });
-    },
-  );
+  const leftMs = endsMs - performance.now() + LATE_MS;
+  const { stdout } = await promisify(execFile)(process.execPath, args, {
+    maxBuffer: 2 ** 24,
+    ...(Number.isFinite(leftMs) ? { timeout: Math.ceil(leftMs), killSignal: 'SIGKILL' } : {}),
+  });
   return JSON.parse(stdout.trim().split('\n').at(-1)!) as MutantFound;
 }
