@@ -62,6 +62,7 @@ export class SimulatedSocket extends Duplex {
   isHeard: boolean;
   readonly #net: Network;
   readonly #peerHost: string;
+  /** Of the other end. */
   readonly #windowBytes: number;
   /** Sent and not read at the other end. */
   #unreadBytes = 0;
@@ -320,12 +321,12 @@ export class Network {
     if (this.#acceptors.get(address) === acceptor) this.#acceptors.delete(address);
   }
 
+  /** `windowBytes`: what may be on its way to who connects, and unread there. */
   connect(life: Life, name: string, port: number, windowBytes?: number): SimulatedSocket {
     const host = this.resolve(name);
     const client = new SimulatedSocket(this, life, host, {
       isConnecting: true,
       allowHalfOpen: false,
-      ...(windowBytes === undefined ? {} : { windowBytes }),
     });
     const wayNs = () => this.#random.between(this.quality.leastNs, this.quality.mostNs);
     const giveUpNs = this.nowNs + CUT_NS_MAX;
@@ -348,6 +349,7 @@ export class Network {
           new SimulatedSocket(this, acceptor.life, life.host, {
             isConnecting: false,
             allowHalfOpen: true,
+            ...(windowBytes === undefined ? {} : { windowBytes }),
           }),
       );
       server.peer = client;
