@@ -84,7 +84,12 @@ class ThreadReads {
       } else {
         const start = order.targetOffsetBytes;
         const target = this.#viewOf(order).subarray(start, start + bytes);
-        this.#send({ kind: 'done', number, times: this.#fill(order, position, target), copies: [] });
+        this.#send({
+          kind: 'done',
+          number,
+          times: this.#fill(order, position, target),
+          copies: [],
+        });
       }
     } catch (error) {
       const failure = failureOf(error);
