@@ -3,6 +3,8 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { NODE_FLAGS } from '../jobs.ts';
 import type { MutantFound } from './child.ts';
+import { FLEET_MUTANTS } from './fleet-mutants.ts';
+import { FLEET_WITHOUT, NO_BUG } from './plant.ts';
 
 /** So many seeds a process: what it costs to load the product is then a small part. */
 const SEEDS_A_PROCESS = 20;
@@ -46,24 +48,52 @@ export async function findMutants(
       processorSeconds: 0,
     } as MutantRow,
     next: first,
+    /** Behind seeds that fail without the bug. */
+    rests: [] as (readonly [number, number])[],
     running: 0,
   }));
+  const without = new Map<string, Promise<boolean>>();
+  /** A seed that fails without the bug shows nothing. */
+  const failsAnyway = (name: string, seed: number): Promise<boolean> => {
+    const isFleet = FLEET_MUTANTS.some((each) => each.name === name);
+    const none = isFleet ? FLEET_WITHOUT : NO_BUG;
+    const key = `${none} ${seed}`;
+    const known =
+      without.get(key) ??
+      runMutant(none, seed, seed, endsMs).then(
+        (found) => found.seed !== null,
+        () => true,
+      );
+    without.set(key, known);
+    return known;
+  };
   const worker = async (): Promise<void> => {
     for (;;) {
-      const open = rows.filter(({ row, next }) => row.seed === null && next <= last);
+      const open = rows.filter(
+        ({ row, next, rests }) => row.seed === null && (next <= last || rests.length > 0),
+      );
       if (open.length === 0 || performance.now() >= endsMs) return;
       const one = open.reduce((a, b) => (b.next < a.next ? b : a));
       const { row } = one;
-      const from = one.next;
-      const to = Math.min(last, from + SEEDS_A_PROCESS - 1);
-      one.next = to + 1;
+      const next = [one.next, Math.min(last, one.next + SEEDS_A_PROCESS - 1)] as const;
+      const rest = one.rests.shift();
+      const [from, to] = rest ?? next;
+      if (rest === undefined) one.next = to + 1;
       one.running += 1;
       const found = await runMutant(row.name, from, to, endsMs).catch((error: Error) => {
         tell(`${row.name}, seeds ${from} to ${to}: ${error.message.slice(-500)}`);
         return null;
       });
+      const isBug =
+        found === null || found.seed === null || !(await failsAnyway(row.name, found.seed));
       one.running -= 1;
       if (found === null) continue;
+      if (!isBug) {
+        // The others of its seeds are run by the next process.
+        row.seeds += found.seeds;
+        if (found.seed! < to) one.rests.push([found.seed! + 1, to]);
+        continue;
+      }
       row.processorSeconds =
         Math.round((row.processorSeconds + found.processorSeconds) * 100) / 100;
       if (found.seed === null) row.seeds += found.seeds;
@@ -73,7 +103,8 @@ export async function findMutants(
         row.what = found.what;
       }
       if (row.seed !== null) row.seeds = row.seed - first + 1;
-      const isOver = one.running === 0 && (row.seed !== null || one.next > last);
+      const isOver =
+        one.running === 0 && (row.seed !== null || (one.next > last && one.rests.length === 0));
       if (isOver) {
         const outcome = row.seed === null ? 'not found' : `seed ${row.seed}, ${row.invariant}`;
         tell(`${row.name}: ${outcome}${row.what === null ? '' : `: ${row.what}`}`);

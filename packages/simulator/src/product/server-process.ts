@@ -199,7 +199,7 @@ export class ServerProcess {
     judge.note(`${life.name} is told to stop`);
     this.enter('stopping');
     this.stoppingNs = loop.nowNs;
-    const limitNs = loop.nowNs + (graceSeconds + STOP_SECONDS_MORE) * 1e9;
+    const graceNs = loop.nowNs + graceSeconds * 1e9;
     let hasEnded = false;
     life.at(loop.nowNs, () => {
       void server.stop(graceSeconds).then(() => {
@@ -213,16 +213,16 @@ export class ServerProcess {
         }
       });
     });
-    loop.at(
-      limitNs,
-      () => {
-        if (hasEnded || life.isDead) return;
-        // It was stopped itself for a part of that.
-        if (life.stoppedUntilNs > limitNs - STOP_SECONDS_MORE * 1e9) return;
+    const checkAfter = (moreSeconds: number, isExcused: () => boolean) => {
+      const check = () => {
+        // It may have been stopped itself for a part of that.
+        if (hasEnded || life.isDead || life.stoppedUntilNs > graceNs || isExcused()) return;
         judge.violated('stops-in-time', `${life.name} has not stopped`);
-      },
-      null,
-    );
+      };
+      loop.at(graceNs + moreSeconds * 1e9, check, null);
+    };
+    checkAfter(STOP_SECONDS_MORE, () => this.trouble.hasFailed);
+    checkAfter(HUNG_SECONDS_MORE, () => false);
   }
 
   /** It stops; the next one is another version, set up otherwise, with the state of this one. */
@@ -318,7 +318,9 @@ export class ServerProcess {
 }
 
 /** What a stop takes beside the grace: launches that are under way, and the last bytes. */
-const STOP_SECONDS_MORE = 15;
+const STOP_SECONDS_MORE = 9;
+/** An engine that hangs is ended after 10 s, and left after 10 more. */
+const HUNG_SECONDS_MORE = 25;
 
 const NO_MACHINE = {
   nvmlLibrary: '/nonexistent/libnvidia-ml.so.1',
