@@ -1,6 +1,7 @@
 import { writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
 import { coverageTable } from './coverage.ts';
 import { FAULT_NAMES } from './faults.ts';
 import { FLEET_FAULT_NAMES } from './fleet/faults.ts';
@@ -77,7 +78,7 @@ function options() {
   ];
   return {
     jobs,
-    endsMs: performance.now() + seconds * 1000,
+    endsNs: HOST_CLOCK.nowNs() + seconds * 1e9,
     keepsGoing: values['keep-going'] === true,
     passedOn,
     isOwn: values.own === true,
@@ -139,11 +140,11 @@ type Wanted = ReturnType<typeof options>;
 
 /** Seeds in this process, one after the other. */
 async function runHere(wanted: Wanted): Promise<Figures> {
-  const { first, last, requests, faults, isFleet, history, isJson, endsMs, keepsGoing } = wanted;
+  const { first, last, requests, faults, isFleet, history, isJson, endsNs, keepsGoing } = wanted;
   const began = process.cpuUsage();
   const results: SimulationResult[] = [];
   const failures: SeedFailure[] = [];
-  for (let seed = first; seed <= last && performance.now() < endsMs; seed++) {
+  for (let seed = first; seed <= last && HOST_CLOCK.nowNs() < endsNs; seed++) {
     const keepsHistory = history !== undefined;
     const result = await simulate({ seed, requests, faults, isFleet, keepsHistory });
     results.push({ ...result, history: null });
@@ -187,7 +188,7 @@ function summaryOf(result: SimulationResult): string {
 }
 
 async function lookForMutants(text: string, wanted: Wanted): Promise<number> {
-  const { first, last, isJson, jobs, endsMs } = wanted;
+  const { first, last, isJson, jobs, endsNs } = wanted;
   const all = [...MUTANTS, ...FLEET_MUTANTS];
   const names = text === 'all' ? all.map(({ name }) => name) : text.split(',');
   const unknown = names.find((name) => !all.some((each) => each.name === name));
@@ -196,7 +197,7 @@ async function lookForMutants(text: string, wanted: Wanted): Promise<number> {
     throw new BadArgument(`--mutants: there is no ${unknown}; there are ${known}`);
   }
   const until = last === first ? first + 999 : last;
-  const found = await findMutants(names, first, until, { jobs, endsMs, tell });
+  const found = await findMutants(names, first, until, { jobs, endsNs, tell });
   const mutants = found.map((row) => ({
     bug: all.find(({ name }) => name === row.name)!.what,
     ...row,

@@ -45,7 +45,7 @@ it('each bug that can be planted is of the product as it is', () => {
 });
 
 it('a bug in the product is found', async () => {
-  const options = { jobs: 2, endsMs: Infinity, tell: () => {} };
+  const options = { jobs: 2, endsNs: Infinity, tell: () => {} };
   const rows = await findMutants(['page-freed-twice'], 1, 10, options);
   expect(rows).toMatchObject([{ seed: 1, seeds: 1, invariant: 'pages-kept' }]);
 });

@@ -61,7 +61,7 @@ export class ModelLane implements Lane {
         buffer.write(device.offsetBytes, host.bytes.subarray(hostOffsetBytes, end));
         this.#machine.pricer.memoryChanged();
       };
-      // Work on a stream comes behind it. Of no stream, what uses it too early finds what was there.
+      // Work on a stream comes behind it. Of no stream, what reads too early finds what was there.
       if (stream === null) {
         return this.#machine.wakeWith(completedNs, record, () => buffer.isFreed || write());
       }

@@ -1,6 +1,7 @@
 import { execFile } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
 import { NODE_FLAGS } from '../jobs.ts';
 import type { MutantFound } from './child.ts';
 import { FLEET_MUTANTS } from './fleet-mutants.ts';
@@ -23,8 +24,8 @@ export interface MutantRow {
 
 export interface FindOptions {
   readonly jobs: number;
-  /** No process is begun after it, by `performance.now()`. */
-  readonly endsMs: number;
+  /** No process is begun after it, by the host's clock. */
+  readonly endsNs: number;
   readonly tell: (line: string) => void;
 }
 
@@ -36,7 +37,7 @@ export async function findMutants(
   names: readonly string[],
   first: number,
   last: number,
-  { jobs, endsMs, tell }: FindOptions,
+  { jobs, endsNs, tell }: FindOptions,
 ): Promise<readonly MutantRow[]> {
   const rows = names.map((name) => ({
     row: {
@@ -60,7 +61,7 @@ export async function findMutants(
     const key = `${none} ${seed}`;
     const known =
       without.get(key) ??
-      runMutant(none, seed, seed, endsMs).then(
+      runMutant(none, seed, seed, endsNs).then(
         (found) => found.seed !== null,
         () => true,
       );
@@ -72,7 +73,7 @@ export async function findMutants(
       const open = rows.filter(
         ({ row, next, rests }) => row.seed === null && (next <= last || rests.length > 0),
       );
-      if (open.length === 0 || performance.now() >= endsMs) return;
+      if (open.length === 0 || HOST_CLOCK.nowNs() >= endsNs) return;
       const one = open.reduce((a, b) => (b.next < a.next ? b : a));
       const { row } = one;
       const next = [one.next, Math.min(last, one.next + SEEDS_A_PROCESS - 1)] as const;
@@ -80,7 +81,7 @@ export async function findMutants(
       const [from, to] = rest ?? next;
       if (rest === undefined) one.next = to + 1;
       one.running += 1;
-      const found = await runMutant(row.name, from, to, endsMs).catch((error: Error) => {
+      const found = await runMutant(row.name, from, to, endsNs).catch((error: Error) => {
         tell(`${row.name}, seeds ${from} to ${to}: ${error.message.slice(-500)}`);
         return null;
       });
@@ -123,11 +124,11 @@ async function runMutant(
   name: string,
   first: number,
   last: number,
-  endsMs: number,
+  endsNs: number,
 ): Promise<MutantFound> {
   const child = fileURLToPath(new URL('./child.js', import.meta.url));
   const args = [...NODE_FLAGS, child, name, String(first), String(last)];
-  const leftMs = endsMs - performance.now() + LATE_MS;
+  const leftMs = (endsNs - HOST_CLOCK.nowNs()) / 1e6 + LATE_MS;
   const { stdout } = await promisify(execFile)(process.execPath, args, {
     maxBuffer: 2 ** 24,
     ...(Number.isFinite(leftMs) ? { timeout: Math.ceil(leftMs), killSignal: 'SIGKILL' } : {}),

@@ -103,7 +103,7 @@ function ownOf(server: Server, description: string): Any {
   return symbol === undefined ? undefined : (server as Any)[symbol];
 }
 
-/** Node looks for slow requests every 30 s by the machine's clock, and keeps the server for that. */
+/** Node looks for slow requests every 30 s, by the machine's clock, and keeps the server for it. */
 function forget(server: Server): void {
   clearInterval(ownOf(server, 'http.server.connectionsCheckingInterval'));
 }

@@ -62,7 +62,7 @@ function weightsFile(): Buffer {
   return Buffer.concat([length, padded, new Random(1, 'weights').bytes(end)]);
 }
 
-/** Sums over all elements: the same wherever each is, and another if one is missing or there twice. */
+/** Sums over all elements: the same wherever each is, others where one is missing or twice. */
 function sumsOf(parts: readonly Uint8Array[]): string {
   let [sum, mixed] = [0, 0];
   for (const bytes of parts) {

@@ -1,9 +1,9 @@
 import { type Law, profileLaw } from '@bridgekeeper/bridge';
 import { type Device, openModelDevice } from '@bridgekeeper/device';
 import type { Engine } from '@bridgekeeper/engine';
-import { ReaderPool } from '@bridgekeeper/engine/loader';
+import { ReaderPool, serveReads } from '@bridgekeeper/engine/loader';
 import { type PreparedModel, prepareModel, startEngine } from '@bridgekeeper/engine/measure';
-import { type StoreStart, serveReads, serveStore } from '@bridgekeeper/engine/threads';
+import { type StoreStart, serveStore } from '@bridgekeeper/engine/threads';
 import { engineOptions } from '@bridgekeeper/server';
 import {
   type EngineThreadData,

@@ -157,7 +157,7 @@ export class Disk {
   afterSync: (() => void) | null = null;
   /** Called once, with the next read of weights. */
   afterRead: (() => void) | null = null;
-  /** A read of weights failed, or brought what was not written there, since this was set to false. */
+  /** A read of weights failed, or brought other bits, since this was set to false. */
   hasMisread = false;
   readonly #flipped = new Map<File, Buffer>();
   readonly #random: Random;
