@@ -1,3 +1,4 @@
+import { type LoadFaultName, mendLoads, troubleLoad } from './load-faults.ts';
 import type { DeviceFault } from './product/device-trouble.ts';
 import type { ServerProcess } from './product/server-process.ts';
 import type { World } from './product/world.ts';
@@ -24,6 +25,16 @@ export interface Trouble {
 const device = (fault: DeviceFault, everyNs: number): Fault => ({
   everyNs,
   begin: ({ server }) => server.trouble.fail(fault),
+});
+
+/** Brings trouble to the loading of weights, and has a server load again. */
+const load = (name: LoadFaultName, everyNs: number): Fault => ({
+  everyNs,
+  begin: ({ world, server, random }) => {
+    if (!server.hasWeights) return;
+    troubleLoad(world, server, random, name);
+    server.kill();
+  },
 });
 
 /** What can go wrong, by the name that `--faults` has. Add one here; it is on in half the seeds. */
@@ -138,6 +149,10 @@ const FAULTS = {
       if (sockets.length > 0) random.of(sockets).breakOff();
     },
   },
+  'load-short': load('load-short', 3e9),
+  'load-errors': load('load-errors', 3e9),
+  'load-flip': load('load-flip', 3e9),
+  'load-hit': load('load-hit', 2e9),
 } as const satisfies Readonly<Record<string, Fault>>;
 
 export type FaultName = keyof typeof FAULTS;
@@ -209,5 +224,6 @@ export function calm(world: World): void {
     server.disk.faults.isFull = false;
     server.disk.faults.failing = 0;
     server.disk.faults.isLying = false;
+    mendLoads(server);
   }
 }

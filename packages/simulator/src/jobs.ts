@@ -3,25 +3,28 @@ import { promisify } from 'node:util';
 import { type CoverageRow, coverageTable } from './coverage.ts';
 import type { Violation } from './world/judge.ts';
 
+export interface SeedFailure extends Violation {
+  readonly seed: number;
+}
+
 /** What came of many seeds. */
 export interface Figures {
   readonly machine: { readonly node: string; readonly platform: string };
   readonly seeds: number;
   readonly requests: number;
   readonly processorSeconds: number;
-  /** The first that broke a promise, with which it ended; null: none did. */
-  readonly failedSeed: number | null;
-  readonly violations: readonly Violation[];
+  /** Those that broke a promise, and which first. */
+  readonly failures: readonly SeedFailure[];
   readonly coverage: readonly CoverageRow[];
   readonly digests: readonly { readonly seed: number; readonly digest: string }[];
 }
 
 /** Simulations leave much behind that is soon nobody's: a larger nursery costs less of it twice. */
-const NODE_FLAGS = ['--max-semi-space-size=32'];
+export const NODE_FLAGS = ['--max-semi-space-size=32'];
 
 /**
- * Seeds `first` to `last`, shared by so many processes of the script `main`; each ends at its first
- * failure.
+ * Seeds `first` to `last`, shared by so many processes of the script `main`, each of which takes
+ * these flags.
  */
 export async function runShared(
   main: string,
@@ -40,7 +43,7 @@ export async function runShared(
     const options = { maxBuffer: 2 ** 28 };
     const { stdout } = await promisify(execFile)(process.execPath, args, options).catch(
       (error: Error & { stdout: string }) => {
-        // It ends so where a seed has failed, and says which.
+        // It ends so where seeds have failed, and says which.
         if (!error.stdout.startsWith('{')) throw error;
         return error;
       },
@@ -50,15 +53,13 @@ export async function runShared(
   const all = await Promise.all(ranges.map(run));
   const sum = (of: (figures: Figures) => number) =>
     all.reduce((total, each) => total + of(each), 0);
-  const failed = all.find(({ failedSeed }) => failedSeed !== null);
   const counts = all.map(({ coverage }) => new Map(coverage.map((row) => [row.what, row.count])));
   return {
     machine: all[0]!.machine,
     seeds: sum(({ seeds }) => seeds),
     requests: sum(({ requests }) => requests),
     processorSeconds: sum(({ processorSeconds }) => processorSeconds),
-    failedSeed: failed?.failedSeed ?? null,
-    violations: failed?.violations ?? [],
+    failures: all.flatMap(({ failures }) => failures),
     coverage: coverageTable(counts),
     digests: all.flatMap(({ digests }) => digests),
   };

@@ -1,11 +1,12 @@
 import { writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
 import { coverageTable } from './coverage.ts';
 import { FAULT_NAMES } from './faults.ts';
 import { FLEET_FAULT_NAMES } from './fleet/faults.ts';
-import { type Figures, runShared } from './jobs.ts';
-import { findMutant } from './mutants/find.ts';
+import { type Figures, runShared, type SeedFailure } from './jobs.ts';
+import { findMutants } from './mutants/find.ts';
 import { FLEET_MUTANTS } from './mutants/fleet-mutants.ts';
 import { MUTANTS } from './mutants/mutants.ts';
 import { replayCommand, shrink } from './shrink.ts';
@@ -21,6 +22,8 @@ const HELP = `usage: npm run simulate -- [flags]
   --jobs N          processes that share the seeds (default 1)
   --fleet           a fleet: control, agents, fabric and guests besides
   --history FILE    writes what happened, a line each
+  --keep-going      after a seed that failed; else it is the last
+  --seconds N       begins nothing more after so long
   --no-shrink       leaves a failure as large as it is
   --mutants A,B     puts bugs into the product and says which seed finds each; "all"
   --json            one JSON document on standard output
@@ -39,6 +42,8 @@ function options() {
       requests: { type: 'string' },
       faults: { type: 'string' },
       jobs: { type: 'string' },
+      seconds: { type: 'string' },
+      'keep-going': { type: 'boolean' },
       fleet: { type: 'boolean' },
       history: { type: 'string' },
       mutants: { type: 'string' },
@@ -59,6 +64,8 @@ function options() {
   if (!(Number.isSafeInteger(jobs) && jobs > 0)) {
     throw new BadArgument('--jobs: must be a whole number from 1 on');
   }
+  const seconds = values.seconds === undefined ? Infinity : Number(values.seconds);
+  if (!(seconds > 0)) throw new BadArgument('--seconds: must be a number above 0');
   if (jobs > 1 && values.history !== undefined) {
     throw new BadArgument('--history: of one process alone, without --jobs');
   }
@@ -66,9 +73,13 @@ function options() {
     ...(values.requests === undefined ? [] : ['--requests', values.requests]),
     ...(values.faults === undefined ? [] : ['--faults', values.faults]),
     ...(values.fleet === true ? ['--fleet'] : []),
+    ...(values['keep-going'] === true ? ['--keep-going'] : []),
+    ...(values.seconds === undefined ? [] : ['--seconds', values.seconds]),
   ];
   return {
     jobs,
+    endsNs: HOST_CLOCK.nowNs() + seconds * 1e9,
+    keepsGoing: values['keep-going'] === true,
     passedOn,
     isOwn: values.own === true,
     first: Number(range[1]),
@@ -97,7 +108,7 @@ function faultsOf(text: string | undefined): readonly AnyFaultName[] | undefined
   return names as AnyFaultName[];
 }
 
-const seconds = (usage: NodeJS.CpuUsage) => (usage.user + usage.system) / 1e6;
+const processorSeconds = (usage: NodeJS.CpuUsage) => (usage.user + usage.system) / 1e6;
 
 async function main(): Promise<number> {
   const wanted = options();
@@ -105,7 +116,7 @@ async function main(): Promise<number> {
     print(HELP);
     return 0;
   }
-  if (wanted.mutants !== undefined) return findMutants(wanted.mutants, wanted);
+  if (wanted.mutants !== undefined) return lookForMutants(wanted.mutants, wanted);
   const { first, last, isJson } = wanted;
   // Many are run by processes of their own.
   const isShared = first !== last && !wanted.isOwn && wanted.history === undefined;
@@ -118,35 +129,38 @@ async function main(): Promise<number> {
     for (const { what, count } of coverage) print(`${String(count).padStart(9)}  ${what}`);
     print(`${seeds} seeds, ${requests} requests, ${processorSeconds.toFixed(1)} s of processor`);
   }
-  const { failedSeed } = figures;
-  if (failedSeed === null) return 0;
-  if (!wanted.isOwn) await showFailure(failedSeed, wanted);
+  const [failure, ...more] = figures.failures;
+  if (failure === undefined) return 0;
+  for (const { seed, invariant, what } of more) tell(`seed ${seed}: ${invariant}: ${what}`);
+  if (!wanted.isOwn) await showFailure(failure.seed, wanted);
   return 1;
 }
 
 type Wanted = ReturnType<typeof options>;
 
-/** Seeds in this process, one after the other, until one fails. */
+/** Seeds in this process, one after the other. */
 async function runHere(wanted: Wanted): Promise<Figures> {
-  const { first, last, requests, faults, isFleet, history, isJson } = wanted;
+  const { first, last, requests, faults, isFleet, history, isJson, endsNs, keepsGoing } = wanted;
   const began = process.cpuUsage();
   const results: SimulationResult[] = [];
-  let failed: SimulationResult | undefined;
-  for (let seed = first; seed <= last && failed === undefined; seed++) {
+  const failures: SeedFailure[] = [];
+  for (let seed = first; seed <= last && HOST_CLOCK.nowNs() < endsNs; seed++) {
     const keepsHistory = history !== undefined;
     const result = await simulate({ seed, requests, faults, isFleet, keepsHistory });
     results.push({ ...result, history: null });
     if (history !== undefined) writeFileSync(history, `${result.history!.join('\n')}\n`);
     if (!isJson && first === last) print(summaryOf(result));
-    if (result.violations.length > 0) failed = result;
+    const [violation] = result.violations;
+    if (violation === undefined) continue;
+    failures.push({ seed, ...violation });
+    if (!keepsGoing) break;
   }
   return {
     machine: { node: process.versions.node, platform: process.platform },
     seeds: results.length,
     requests: results.reduce((sum, { counts }) => sum + (counts.sent ?? 0), 0),
-    processorSeconds: seconds(process.cpuUsage(began)),
-    failedSeed: failed?.seed ?? null,
-    violations: failed?.violations ?? [],
+    processorSeconds: processorSeconds(process.cpuUsage(began)),
+    failures,
     coverage: coverageTable(results.map((each) => each.coverage)),
     digests: results.map(({ seed, digest }) => ({ seed, digest })),
   };
@@ -173,22 +187,23 @@ function summaryOf(result: SimulationResult): string {
   ].join('\n');
 }
 
-async function findMutants(text: string, { first, last, isJson }: Wanted): Promise<number> {
+async function lookForMutants(text: string, wanted: Wanted): Promise<number> {
+  const { first, last, isJson, jobs, endsNs } = wanted;
   const all = [...MUTANTS, ...FLEET_MUTANTS];
   const names = text === 'all' ? all.map(({ name }) => name) : text.split(',');
-  const rows = [];
-  for (const name of names) {
-    const mutant = all.find((each) => each.name === name);
-    if (mutant === undefined) {
-      const known = all.map((each) => each.name).join(', ');
-      throw new BadArgument(`--mutants: there is no ${name}; there are ${known}`);
-    }
-    const found = await findMutant(name, first, last === first ? first + 999 : last);
-    tell(`${name}: ${found.seed === null ? 'not found' : `seed ${found.seed}, ${found.what}`}`);
-    rows.push({ name, bug: mutant.what, ...found });
+  const unknown = names.find((name) => !all.some((each) => each.name === name));
+  if (unknown !== undefined) {
+    const known = all.map((each) => each.name).join(', ');
+    throw new BadArgument(`--mutants: there is no ${unknown}; there are ${known}`);
   }
-  if (isJson) print(JSON.stringify({ node: process.versions.node, mutants: rows }, null, 2));
-  return rows.every(({ seed }) => seed !== null) ? 0 : 1;
+  const until = last === first ? first + 999 : last;
+  const found = await findMutants(names, first, until, { jobs, endsNs, tell });
+  const mutants = found.map((row) => ({
+    bug: all.find(({ name }) => name === row.name)!.what,
+    ...row,
+  }));
+  if (isJson) print(JSON.stringify({ node: process.versions.node, mutants }, null, 2));
+  return mutants.every(({ seed }) => seed !== null) ? 0 : 1;
 }
 
 try {

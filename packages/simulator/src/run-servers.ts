@@ -2,6 +2,7 @@ import { CLIENT_KINDS, Load } from './clients/clients.ts';
 import { askEach } from './clients/last.ts';
 import { collectReceipts } from './clients/receipts.ts';
 import { calm, type FaultName, unleash } from './faults.ts';
+import { troubleFirstLoads } from './load-faults.ts';
 import { GATEWAY_HOST, GATEWAY_PORT, GatewayProcess } from './product/gateway-process.ts';
 import { SERVER_PORT, ServerProcess } from './product/server-process.ts';
 import { KEYS, type ServerSettings } from './product/settings.ts';
@@ -54,6 +55,7 @@ export function runServers(run: ServersRun): Readonly<Record<string, number>> {
     );
   }
   if (hasGateway) world.gateway = new GatewayProcess(world);
+  troubleFirstLoads(world, new Random(seed, 'first loads'), faults);
   for (const server of world.servers) server.start();
   if (!until(60e9, () => world.servers.every(({ isUp }) => isUp)) && !isBroken()) {
     judge.violated('live', 'a server has not started within a minute');

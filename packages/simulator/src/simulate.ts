@@ -5,6 +5,7 @@ import { FLEET_FAULT_NAMES, type FleetFaultName } from './fleet/faults.ts';
 import { runFleet } from './fleet/run.ts';
 import { install } from './platform/platform.ts';
 import { modelFiles, PAGE_BYTES } from './product/model.ts';
+import { type SealedModel, sealedModel } from './product/sealed-model.ts';
 import { drawMachine, drawSettings, noteSettings } from './product/settings.ts';
 import { threadMains } from './product/threads.ts';
 import { World } from './product/world.ts';
@@ -47,6 +48,7 @@ export interface SimulationResult {
 const REQUESTS = { least: 30, most: 120 };
 
 let files: ReadonlyMap<string, Buffer> | undefined;
+let sealed: SealedModel | undefined;
 let isSqliteSeeded = false;
 
 /**
@@ -73,7 +75,8 @@ function run(options: SimulationOptions): SimulationResult {
   });
   const { loop, network, judge } = world;
   files ??= modelFiles();
-  const machine = drawMachine(new Random(seed, 'machine'), options.isFleet === true);
+  const machine = drawMachine(seed, options.isFleet === true);
+  world.sealed = machine.loading === null ? null : sealed!;
   network.socketBytes = machine.socketBytes;
   const restore = install({
     loop,
@@ -84,6 +87,7 @@ function run(options: SimulationOptions): SimulationResult {
     mainOf: threadMains(loop, machine, {
       device: (life, device) => world.serverOf(life)?.trouble.watch(device),
       engine: (life, engine, device, model) => world.serverOf(life)?.opened(engine, device, model),
+      loaded: (life) => world.serverOf(life)?.loaded(),
     }),
   });
   const { Database } = sqlite;
@@ -170,6 +174,7 @@ function run(options: SimulationOptions): SimulationResult {
   } finally {
     world.gateway?.bury();
     for (const server of world.servers) world.bury(server.life);
+    network.closeParsers();
     loop.afterStep = () => {};
     sqlite.Database = Database;
     restore();
@@ -183,6 +188,7 @@ export async function simulate(options: SimulationOptions): Promise<SimulationRe
   const { setImmediate } = globalThis;
   // Nothing is loaded meanwhile.
   await loadAttest();
+  sealed ??= await sealedModel();
   return new Promise((resolve, reject) => {
     setImmediate(() => {
       try {

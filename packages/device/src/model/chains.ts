@@ -1,8 +1,11 @@
 import { gatherPages, scatterPages } from '../cpu/kernels/pages.ts';
+import { place } from '../cpu/kernels/place.ts';
 import { isRow } from '../cpu/kernels/rows.ts';
 import type { Slice } from '../device.ts';
+import { hashTreeOf } from '../hash-tree.ts';
 import type { OpArgs, OpName } from '../ops.ts';
 import { checkPagedParts } from '../paged-parts.ts';
+import { storedElementBytes } from '../placement.ts';
 import { hash32, mix32 } from '../random.ts';
 import { ROW, ROW_WORDS } from '../row-layout.ts';
 import { bufferOf, wordsOf } from './memory.ts';
@@ -55,6 +58,8 @@ export class Chains {
     if (name === 'sample') return this.#sample(args as OpArgs['sample']);
     if (name === 'gather-pages') return gather(args as OpArgs['gather-pages']);
     if (name === 'scatter-pages') return scatter(args as OpArgs['scatter-pages']);
+    if (name === 'place') return placing(args as OpArgs['place']);
+    if (name === 'hash-tree') return hashing(args as OpArgs['hash-tree']);
     return undefined;
   }
 
@@ -148,4 +153,25 @@ const ALL = { part: 0, parts: 1 } as const;
 
 function bytesOf(slice: Slice): Uint8Array {
   return new Uint8Array(bufferOf(slice).contents, slice.offsetBytes, slice.bytes);
+}
+
+const ALONE = { part: 0, parts: 1 } as const;
+
+/** Weights are there as well: what crossed is placed, and what a seal says of it is compared. */
+function placing({ input, out, ...shape }: OpArgs['place']): () => void {
+  const [from, to] = [bufferOf(input), bufferOf(out)];
+  const bytes = shape.inputOffsetBytes + shape.count * storedElementBytes(shape.from);
+  return () => {
+    const piece = from.all.subarray(input.offsetBytes, input.offsetBytes + bytes);
+    const target = to.all.subarray(out.offsetBytes, out.offsetBytes + out.bytes);
+    place(piece.subarray(shape.inputOffsetBytes), target, shape, ALONE);
+  };
+}
+
+function hashing({ input, bytes, leafBytes, out }: OpArgs['hash-tree']): () => void {
+  const [from, to] = [bufferOf(input), bufferOf(out)];
+  return () => {
+    const data = from.all.subarray(input.offsetBytes, input.offsetBytes + bytes);
+    to.all.set(hashTreeOf(data, leafBytes), out.offsetBytes);
+  };
 }

@@ -48,8 +48,9 @@ export interface ModelDeviceOptions {
   /** Told of every launch's time on the GPU. */
   readonly onWork?: (startNs: number, endNs: number) => void;
   /**
-   * KV has contents, and tokens are hashes of what their rows attend to there (`Chains`): for small
-   * models, to see that pages are where they should be. By default KV is nowhere.
+   * KV has contents, and tokens are hashes of what their rows attend to there (`Chains`); weights
+   * that are loaded have theirs. For small models, to see that pages and weights are where they
+   * should be. By default they are nowhere.
    */
   readonly keepsKv?: boolean;
   /** How often drafts are right; absent: they are looked up, in texts that repeat nothing. */

@@ -57,8 +57,15 @@ export class ModelLane implements Lane {
     const { completedNs } = record;
     if (direction === 'h2d') {
       const end = hostOffsetBytes + device.bytes;
-      buffer.write(device.offsetBytes, host.bytes.subarray(hostOffsetBytes, end));
-      this.#machine.pricer.memoryChanged();
+      const write = () => {
+        buffer.write(device.offsetBytes, host.bytes.subarray(hostOffsetBytes, end));
+        this.#machine.pricer.memoryChanged();
+      };
+      // Work on a stream comes behind it. Of no stream, what reads too early finds what was there.
+      if (stream === null) {
+        return this.#machine.wakeWith(completedNs, record, () => buffer.isFreed || write());
+      }
+      write();
       return this.#machine.wakeWith(completedNs, record);
     }
     if (!buffer.hasContents) return this.#machine.wakeWith(completedNs, record);

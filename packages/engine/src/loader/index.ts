@@ -8,6 +8,7 @@ export {
   loadVerbatim,
 } from './load.ts';
 export { ReaderPool } from './reading/reads.ts';
+export { serveReads } from './reading/serve-reads.ts';
 export { deriveStrategy, type LoadingStrategy } from './strategy/loading-strategy.ts';
 export { convertElements, storedBytes } from './tensors/convert.ts';
 export { weightBytes } from './tensors/layout.ts';

@@ -22,11 +22,13 @@ class HandEngine implements EngineChannel {
   readonly heard: ToEngine[] = [];
   readonly #listeners = new Map<string, ((value: never) => void)[]>();
   isEnded = false;
+  /** It does nothing that it is told, and may not even end when it is ended. */
+  hangs: 'no' | 'until ended' | 'for ever' = 'no';
 
   postMessage(message: ToEngine): void {
     this.heard.push(message);
     const { stats } = this;
-    if (message.kind === 'shutdown') this.terminate();
+    if (message.kind === 'shutdown' && this.hangs === 'no') this.terminate();
     if (message.kind !== 'sleep' && message.kind !== 'wake-up') return;
     const isAsleep = message.kind === 'sleep';
     this.say({ kind: 'rested', number: message.number, refusal: null, isAsleep, stats });
@@ -37,6 +39,7 @@ class HandEngine implements EngineChannel {
   }
 
   terminate(): void {
+    if (this.hangs === 'for ever') return;
     if (!this.isEnded) this.#emit('exit', 1);
     this.isEnded = true;
   }
@@ -93,7 +96,7 @@ interface Started {
   readonly cards: Partial<EngineCard>[];
 }
 
-function start(policy: RestartPolicy = CONTINUE): Started {
+function start(policy: RestartPolicy = CONTINUE, clock = new HandClock()): Started {
   const { card } = new SyntheticEngine({ card: { maxRows: 4, maxWaiting: 4 } });
   const first = new HandEngine();
   const engines = [first];
@@ -115,7 +118,7 @@ function start(policy: RestartPolicy = CONTINUE): Started {
     },
     policy,
     seed: 7,
-    clock: new HandClock(),
+    clock,
     log: { info: note, warn: note, error: note } as never,
   });
   const hold = () => {
@@ -147,6 +150,16 @@ const codeOf = (action: () => void): string => {
 
 const DONE = { reason: 'stop', cachedTokens: 0, timing: TIMING } as const;
 const failedWith = (events: readonly GenerationEvent[]) => events.at(-1)?.finish?.message;
+
+/** Does what is to be done later when it is told to. */
+class LaterClock extends HandClock {
+  readonly waits: { readonly seconds: number; readonly action: () => void }[] = [];
+
+  override after(seconds: number, action: () => void): () => void {
+    this.waits.push({ seconds, action });
+    return () => {};
+  }
+}
 
 describe('an engine that failed', () => {
   test('is started again, and each request goes on, with its tokens and its seed', async () => {
@@ -325,5 +338,22 @@ describe('an engine that failed', () => {
     await until('it runs again', () => engine.restarts.count === 1);
     expect(engine.restarts.failures.thread).toBe(1);
     expect(engines[1]!.submitted).toHaveLength(1);
+  });
+
+  test('one that hangs does not keep a server that stops', async () => {
+    for (const hangs of ['until ended', 'for ever'] as const) {
+      const clock = new LaterClock();
+      const { engine, engines, log } = start(CONTINUE, clock);
+      engines[0]!.hangs = hangs;
+      const events = submit(engine, 'a');
+      const stopped = engine.shutdown(5000);
+      clock.waits[0]!.action();
+      clock.waits[1]!.action();
+      await stopped;
+      expect(clock.waits.map(({ seconds }) => seconds)).toEqual([15, 10]);
+      expect(log.at(-1)).toContain('does not end');
+      expect(failedWith(events)).toBe(hangs === 'for ever' ? undefined : 'the engine failed');
+      expect(codeOf(() => submit(engine, 'b'))).toBe('engine-failed');
+    }
   });
 });

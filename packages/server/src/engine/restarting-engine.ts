@@ -63,7 +63,7 @@ export interface RestartingParts {
   readonly policy: RestartPolicy;
   /** Where the seeds of requests without one come from: each keeps its own over a restart. */
   readonly seed: number;
-  readonly clock: Pick<ServerClock, 'nowNs' | 'sleepUntilNs' | 'unixSeconds'>;
+  readonly clock: Pick<ServerClock, 'nowNs' | 'sleepUntilNs' | 'unixSeconds' | 'after'>;
   readonly log: Pick<Logger, 'info' | 'warn' | 'error'>;
 }
 
@@ -80,8 +80,9 @@ interface Open {
   lost: GenerationEvent | null;
 }
 
-/** A failed engine that has not given back what it held by then is ended, or left. */
-const END_WAIT_NS = 10e9;
+/** An engine that has not given back what it held by then is ended, or left. */
+const END_WAIT_SECONDS = 10;
+const END_WAIT_NS = END_WAIT_SECONDS * 1e9;
 /** What a client is told where no start has shown how long one takes. */
 const RETRY_AFTER_SECONDS = 5;
 
@@ -201,10 +202,26 @@ export class RestartingEngine implements EngineClient, LiveSource, RestartSource
     const wasRunning = this.#state === 'running';
     if (this.#state !== 'ended') this.#state = 'closing';
     this.#aborted.abort();
-    if (wasRunning) await this.#engine.shutdown(graceMs);
+    if (wasRunning) await this.#stop(graceMs);
     else await this.#restarted;
     this.#giveUpOpen('the engine shut down before this request was done');
     this.#state = 'ended';
+  }
+
+  /** An engine that hangs would keep a server that was told to stop. */
+  async #stop(graceMs: number): Promise<void> {
+    const { clock, log } = this.#parts;
+    const engine = this.#engine;
+    let end = () => {};
+    const isLeft = new Promise<void>((resolve) => {
+      end = clock.after(graceMs / 1000 + END_WAIT_SECONDS, () => {
+        log.warn('the engine does not end, and is ended');
+        engine.terminate();
+        end = clock.after(END_WAIT_SECONDS, resolve);
+      });
+    });
+    await Promise.race([engine.shutdown(graceMs), isLeft]);
+    end();
   }
 
   #requireRunning(): void {

@@ -1,4 +1,4 @@
-import { plant } from './plant.ts';
+import { FLEET_WITHOUT, NO_BUG, plant } from './plant.ts';
 
 /** What a process says of one mutant, as its last line. */
 export interface MutantFound {
@@ -11,7 +11,7 @@ export interface MutantFound {
 
 // A process of its own for each mutant: modules are loaded once.
 const [name, first, last] = process.argv.slice(2);
-const { isFleet } = plant(name);
+const { isFleet } = name!.startsWith(NO_BUG) ? { isFleet: name === FLEET_WITHOUT } : plant(name);
 const { simulate } = await import('../simulate.ts');
 let found: MutantFound | undefined;
 for (let seed = Number(first); seed <= Number(last) && found === undefined; seed++) {

@@ -212,4 +212,28 @@ export const MUTANTS: readonly Mutant[] = [
     replace: '',
     breaks: ['stops-in-time', 'live', 'ends-once'],
   },
+  {
+    name: 'digests-not-compared',
+    what: 'weights are taken whatever their digests are',
+    file: 'engine/dist/loader/paths/digests.js',
+    find: 'if (found === expectedDigest(this.#seal, fileIndex, chunkIndex))',
+    replace: 'if (found.length === expectedDigest(this.#seal, fileIndex, chunkIndex).length)',
+    breaks: ['weights-sealed'],
+  },
+  {
+    name: 'short-read-taken-for-whole',
+    what: 'a read that brought less than was asked for counts as all of it',
+    file: 'engine/dist/checkpoint/chunk-file.js',
+    find: 'done += count;',
+    replace: 'done += length;',
+    breaks: ['orderly', 'live', 'weights-sealed'],
+  },
+  {
+    name: 'weights-left-open',
+    what: 'threads that have read weights keep the files open',
+    file: 'engine/dist/loader/reading/serve-reads.js',
+    find: 'for (const file of this.#opened.values())\n            file.close();',
+    replace: '',
+    breaks: ['weights-sealed'],
+  },
 ];

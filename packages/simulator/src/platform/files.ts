@@ -98,9 +98,9 @@ function handleFunctions(files: OpenFiles): Functions {
     const file = open.file!;
     const at = position == null ? open.position : Number(position);
     const end = Math.min(file.size, at + length);
-    const count = Math.max(0, end - at);
+    const count = end > at ? open.disk.reads(file, open.path, end - at) : 0;
     const target = new Uint8Array(into.buffer, into.byteOffset + offset, length);
-    if (count > 0) target.set(file.data.subarray(at, end));
+    if (count > 0) target.set(file.data.subarray(at, at + count));
     if (position == null) open.position = at + count;
     return count;
   };

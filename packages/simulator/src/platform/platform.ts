@@ -14,7 +14,7 @@ import { type ThreadMain, workersOf } from '../world/threads.ts';
 import { fetchAtOnce } from './fetch.ts';
 import { filePromises, simulatedFiles } from './files.ts';
 import { keyPair, subtleAtOnce } from './keys.ts';
-import { serverMethods } from './servers.ts';
+import { httpServerMethods, serverMethods } from './servers.ts';
 import { createTlsServer, secureClient, type TlsOptions } from './tls.ts';
 
 export interface PlatformParts {
@@ -124,6 +124,9 @@ export function install(parts: PlatformParts): () => void {
   });
   for (const [name, value] of Object.entries(serverMethods(loop, network))) {
     replace(netModule.Server.prototype, name, value);
+  }
+  for (const [name, value] of Object.entries(httpServerMethods)) {
+    replace(httpModule.Server.prototype, name, value);
   }
   replace(threadsModule, 'Worker', workersOf(loop, parts.mainOf));
 

@@ -1,6 +1,12 @@
 import type { Server } from 'node:net';
+import { clearInterval } from 'node:timers';
 import type { Loop } from '../world/loop.ts';
-import { type Acceptor, type Network, SocketError } from '../world/network.ts';
+import {
+  type Acceptor,
+  type Network,
+  type SimulatedSocket,
+  SocketError,
+} from '../world/network.ts';
 
 interface Listening extends Acceptor {
   readonly host: string;
@@ -57,6 +63,7 @@ export function serverMethods(loop: Loop, network: Network): Readonly<Record<str
         return this;
       }
       all.set(this, state);
+      life.onDeath(() => forget(this));
       process.nextTick(() => this.emit('listening'));
       return this;
     },
@@ -85,3 +92,42 @@ export function serverMethods(loop: Loop, network: Network): Readonly<Record<str
   };
   return methods as never;
 }
+
+// biome-ignore lint/suspicious/noExplicitAny: Node's own, by the names of its symbols
+type Any = any;
+
+/** What Node has of a server under a symbol that it does not export. */
+function ownOf(server: Server, description: string): Any {
+  const symbols = Object.getOwnPropertySymbols(server);
+  const symbol = symbols.find((each) => each.description === description);
+  return symbol === undefined ? undefined : (server as Any)[symbol];
+}
+
+/** Node looks for slow requests every 30 s, by the machine's clock, and keeps the server for it. */
+function forget(server: Server): void {
+  clearInterval(ownOf(server, 'http.server.connectionsCheckingInterval'));
+}
+
+interface Connection {
+  readonly socket: SimulatedSocket & { readonly _httpMessage?: { readonly finished: boolean } };
+}
+
+const inOrder = (connections: readonly Connection[] = []): Connection[] =>
+  [...connections].sort((a, b) => a.socket.number - b.socket.number);
+
+/**
+ * What `http.Server` does to end connections, in the order in which they came: Node's own order is
+ * that of the machine's clock and of addresses in memory.
+ */
+export const httpServerMethods: Readonly<Record<string, Listener>> = {
+  closeIdleConnections(this: Server): void {
+    for (const { socket } of inOrder(ownOf(this, 'http.server.connections')?.idle())) {
+      if (socket._httpMessage?.finished !== false) socket.destroy();
+    }
+  },
+  closeAllConnections(this: Server): void {
+    for (const { socket } of inOrder(ownOf(this, 'http.server.connections')?.all())) {
+      socket.destroy();
+    }
+  },
+};

@@ -12,7 +12,7 @@ export const PAGE_TOKENS = 16;
 export const PAGE_BYTES = PAGE_TOKENS * 2 * 16 * 2;
 
 /** Of the bundled model's kind, and small: what it computes is not looked at. */
-const CONFIG = {
+export const MODEL_CONFIG = {
   architectures: ['LlamaForCausalLM'],
   model_type: 'llama',
   bos_token_id: 0,
@@ -57,6 +57,6 @@ export function modelFiles(): ReadonlyMap<string, Buffer> {
     const small = name === 'tokenizer.json' ? smallTokenizer(bytes) : bytes;
     files.set(`${MODEL_FOLDER}/${name}`, small);
   }
-  files.set(`${MODEL_FOLDER}/config.json`, Buffer.from(JSON.stringify(CONFIG)));
+  files.set(`${MODEL_FOLDER}/config.json`, Buffer.from(JSON.stringify(MODEL_CONFIG)));
   return files;
 }

@@ -61,6 +61,7 @@ export class ServerProcess {
     this.host = host;
     this.disk = world.disk(host);
     this.disk.makeFolder(`/sim/${host}`);
+    this.#keepModel();
     this.trouble = new DeviceTrouble(new Random(world.seed, `device ${host}`));
     this.#settings = settings;
     this.life = this.#newLife();
@@ -79,10 +80,40 @@ export class ServerProcess {
     this.#end();
   }
 
-  /** Whether a start may be refused: its disk fails. */
+  /** Whether a start may be refused: its disk fails, or its device has. */
   get mayRefuse(): boolean {
     const { isFull, failing } = this.disk.faults;
-    return isFull || failing > 0;
+    return isFull || failing > 0 || this.disk.hasMisread || this.trouble.hasFailed;
+  }
+
+  get hasWeights(): boolean {
+    return this.#world.sealed !== null;
+  }
+
+  /** Where its weights are. */
+  get weightsPath(): string {
+    return `/sim/${this.host}/model/model.safetensors`;
+  }
+
+  /** Its disk has the model, if it has weights of its own. */
+  #keepModel(): void {
+    const { sealed } = this.#world;
+    if (sealed === null) return;
+    const folder = `/sim/${this.host}/model`;
+    this.disk.makeFolder(folder);
+    for (const [name, bytes] of sealed.files) {
+      const path = `${folder}/${name}`;
+      const file = this.disk.make(path, 0o600);
+      this.disk.write(file, path, 0, bytes);
+      this.disk.sync(file, path);
+    }
+  }
+
+  #modelSettings(): ServerSettings {
+    const { sealed } = this.#world;
+    if (sealed === null) return { model: MODEL_FOLDER, loadFormat: 'dummy' };
+    const { root } = sealed.seal;
+    return { model: `/sim/${this.host}/model`, modelSeal: 'require', sealRoot: root };
   }
 
   /** Writes down that it is in another state, and from which it came. */
@@ -108,13 +139,14 @@ export class ServerProcess {
     const { life } = this;
     const { judge } = world;
     this.starts += 1;
+    this.disk.hasMisread = false;
+    this.trouble.hasFailed = false;
     judge.note(`${life.name} starts`);
     this.enter('starting');
     const settings = settingsWith({
-      model: MODEL_FOLDER,
+      ...this.#modelSettings(),
       servedModelName: ['story'],
       device: 'model',
-      loadFormat: 'dummy',
       host: '127.0.0.1',
       port: SERVER_PORT,
       receipts: this.receiptsPath,
@@ -157,12 +189,17 @@ export class ServerProcess {
   /** SIGTERM, as `serve` takes it. */
   stop(graceSeconds: number): void {
     const { server, life } = this;
-    if (server === null || this.stoppingNs !== null || life.isDead) return;
     const { judge, loop } = this.#world;
+    // `serve` listens for signals once it has started: before that, one ends it.
+    if (this.#state === 'starting') {
+      judge.reached('told to stop while it starts');
+      this.kill();
+    }
+    if (server === null || this.stoppingNs !== null || life.isDead) return;
     judge.note(`${life.name} is told to stop`);
     this.enter('stopping');
     this.stoppingNs = loop.nowNs;
-    const limitNs = loop.nowNs + (graceSeconds + STOP_SECONDS_MORE) * 1e9;
+    const graceNs = loop.nowNs + graceSeconds * 1e9;
     let hasEnded = false;
     life.at(loop.nowNs, () => {
       void server.stop(graceSeconds).then(() => {
@@ -176,16 +213,16 @@ export class ServerProcess {
         }
       });
     });
-    loop.at(
-      limitNs,
-      () => {
-        if (hasEnded || life.isDead) return;
-        // It was stopped itself for a part of that.
-        if (life.stoppedUntilNs > limitNs - STOP_SECONDS_MORE * 1e9) return;
+    const checkAfter = (moreSeconds: number, isExcused: () => boolean) => {
+      const check = () => {
+        // It may have been stopped itself for a part of that.
+        if (hasEnded || life.isDead || life.stoppedUntilNs > graceNs || isExcused()) return;
         judge.violated('stops-in-time', `${life.name} has not stopped`);
-      },
-      null,
-    );
+      };
+      loop.at(graceNs + moreSeconds * 1e9, check, null);
+    };
+    checkAfter(STOP_SECONDS_MORE, () => this.trouble.hasFailed);
+    checkAfter(HUNG_SECONDS_MORE, () => false);
   }
 
   /** It stops; the next one is another version, set up otherwise, with the state of this one. */
@@ -253,15 +290,37 @@ export class ServerProcess {
     return this.#world.newLife(name, this.host);
   }
 
+  /** A load is over: whatever became of it, nothing of it is left. */
+  loaded(): void {
+    const { judge, files } = this.#world;
+    const open = files.openOf(this.life, (path) => path === this.weightsPath);
+    judge.require(
+      open === 0,
+      'weights-sealed',
+      () => `${this.life.name}: ${open} files of weights are open after the load`,
+    );
+  }
+
   /** Called by the engine's thread. */
   opened(engine: Engine, device: Device, model: PreparedModel): void {
+    const { sealed, judge } = this.#world;
+    if (sealed !== null) {
+      judge.reached('weights loaded');
+      judge.require(
+        model.sealRoot === sealed.seal.root && sealed.isOn(model.loaded.buffers),
+        'weights-sealed',
+        () => `${this.life.name} has other weights than its manifest says`,
+      );
+    }
     this.engine?.close();
     this.engine = watchEngine(this.#world, this, engine, device, model);
   }
 }
 
 /** What a stop takes beside the grace: launches that are under way, and the last bytes. */
-const STOP_SECONDS_MORE = 15;
+const STOP_SECONDS_MORE = 9;
+/** An engine that hangs is ended after 10 s, and left after 10 more. */
+const HUNG_SECONDS_MORE = 25;
 
 const NO_MACHINE = {
   nvmlLibrary: '/nonexistent/libnvidia-ml.so.1',

@@ -1,7 +1,8 @@
 import { TIER_POLICY_NAMES } from '@bridgekeeper/engine';
+import type { LoadingStrategy } from '@bridgekeeper/engine/loader';
 import type { Settings } from '@bridgekeeper/server';
 import type { Judge } from '../world/judge.ts';
-import type { Random } from '../world/random.ts';
+import { Random } from '../world/random.ts';
 
 export type ServerSettings = Partial<Settings>;
 
@@ -53,18 +54,38 @@ export interface Machine {
   readonly kernelSlowness: number;
   /** What a socket takes before its writer has to wait. */
   readonly socketBytes: number;
+  /** How servers bring their weights, which are sealed; null: they have dummies. */
+  readonly loading: LoadingStrategy | null;
+}
+
+/** Small, so that a model of 110 KB is brought in several. */
+export const CHUNK_BYTES = 8192;
+const LOADED_SHARE = 0.25;
+
+function drawLoading(random: Random): LoadingStrategy {
+  return {
+    crossedBy: 'lanes',
+    contexts: random.below(3),
+    chunkBytes: CHUNK_BYTES * random.of([1, 1, 2, 4]),
+    memory: random.of(['pinned', 'pageable']),
+    readers: random.below(4),
+    direct: random.chance(0.3),
+  };
 }
 
 /**
  * Of fast devices, requests seldom meet each other, and nothing is sooner brought than computed;
  * with large buffers nobody waits for who reads slowly.
  */
-export function drawMachine(random: Random, isFleet: boolean): Machine {
+export function drawMachine(seed: number, isFleet: boolean): Machine {
+  const random = new Random(seed, 'machine');
+  const ofLoads = new Random(seed, 'loading');
   return {
     slowness: random.of([1, 1e4, 1e6]),
     // What happens to a fleet happens in seconds: answers last as long.
     kernelSlowness: random.of(isFleet ? [1, 300, 3000] : [1, 1, 30]),
     socketBytes: random.of([1024, 4096, 16_384]),
+    loading: !isFleet && ofLoads.chance(LOADED_SHARE) ? drawLoading(ofLoads) : null,
   };
 }
 
@@ -84,6 +105,8 @@ export function noteSettings(judge: Judge, settings: ServerSettings, machine: Ma
   judge.note(`machine ${JSON.stringify(machine)}`);
   judge.reached(`policy: ${settings.policy}`);
   judge.reached(`law: ${settings.law}`);
+  const { loading } = machine;
+  judge.reached(`weights: ${loading === null ? 'dummy' : `${loading.readers} readers`}`);
   if (settings.kvTierPolicy !== undefined) {
     judge.reached(`tier policy: ${settings.kvTierPolicy}`);
   }

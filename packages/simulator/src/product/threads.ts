@@ -1,6 +1,7 @@
 import { type Law, profileLaw } from '@bridgekeeper/bridge';
 import { type Device, openModelDevice } from '@bridgekeeper/device';
 import type { Engine } from '@bridgekeeper/engine';
+import { ReaderPool, serveReads } from '@bridgekeeper/engine/loader';
 import { type PreparedModel, prepareModel, startEngine } from '@bridgekeeper/engine/measure';
 import { type StoreStart, serveStore } from '@bridgekeeper/engine/threads';
 import { engineOptions } from '@bridgekeeper/server';
@@ -18,6 +19,8 @@ import type { Machine } from './settings.ts';
 export interface ThreadWatch {
   device(life: Life, device: Device): void;
   engine(life: Life, engine: Engine, device: Device, model: PreparedModel): void;
+  /** A load has ended, well or not, and has given back what it held. */
+  loaded(life: Life): void;
 }
 
 /** What is not there need not be held: staging for pages that move is a part of it. */
@@ -55,15 +58,27 @@ export function threadMains(
           keepsKv: true,
         });
         watch.device(life, device);
-        // As `createEngine` does it.
-        const chosen = engineOptions(config, device);
-        const { tiers } = chosen;
-        const small = tiers && { ...tiers, crossingBytes: CROSSING_BYTES };
-        const options = { ...chosen, tiers: small, ...hooks };
-        const model = await prepareModel(options);
-        const engine = await startEngine(options, model);
-        watch.engine(life, engine, device, model);
-        return { engine, clock: device.clock };
+        // As `buildEngine` and `createEngine` do it, but for the strategy, which is the seed's.
+        const { loading } = machine;
+        const readers = new ReaderPool();
+        if (loading !== null) readers.grow(loading.readers);
+        try {
+          const chosen = engineOptions(config, device);
+          const { tiers } = chosen;
+          const small = tiers && { ...tiers, crossingBytes: CROSSING_BYTES };
+          const brought = loading === null ? {} : { loading };
+          const options = { ...chosen, ...brought, readers, tiers: small, ...hooks };
+          const model = await prepareModel(options);
+          const engine = await startEngine(options, model);
+          watch.engine(life, engine, device, model);
+          return { engine, clock: device.clock };
+        } catch (error) {
+          await device.close();
+          throw error;
+        } finally {
+          await readers.close();
+          watch.loaded(life);
+        }
       };
       return hostEngine(port, (data as EngineThreadData).config, build, life.clock.every);
     },
@@ -72,6 +87,10 @@ export function threadMains(
         const devices = { gpu: NO_TEE, observation: NO_TEE };
         port.postMessage({ ask, answer: question.kind === 'cpu' ? NO_TEE : devices });
       });
+    },
+    'read-worker.js': (port) => {
+      const { clock } = loop.current!;
+      serveReads(port as Parameters<typeof serveReads>[0], () => clock.nowNs());
     },
     'receipts-worker.js': (port, data) => keepReceipts(port, data as ReceiptsThreadData),
     'store-worker.js': (port, data) => serveStore(port, data as StoreStart),

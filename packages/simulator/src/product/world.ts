@@ -5,6 +5,7 @@ import { BEGIN_UNIX_MS, Life, Loop } from '../world/loop.ts';
 import { Network } from '../world/network.ts';
 import { Random } from '../world/random.ts';
 import type { GatewayProcess } from './gateway-process.ts';
+import type { SealedModel } from './sealed-model.ts';
 import type { ServerProcess } from './server-process.ts';
 
 /** Everything that there is in one simulation. */
@@ -18,6 +19,8 @@ export class World {
   /** Warnings and worse are a part of the history. */
   readonly log: Logger;
   readonly servers: ServerProcess[] = [];
+  /** That servers load; null: theirs are dummies. */
+  sealed: SealedModel | null = null;
   /** null: clients ask servers themselves. */
   gateway: GatewayProcess | null = null;
   readonly #databases = new Map<Life, (() => void)[]>();

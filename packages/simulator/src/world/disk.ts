@@ -9,7 +9,13 @@ export interface DiskFaults {
   failing: number;
   /** Syncs return and nothing is kept: a host that lies. */
   isLying: boolean;
+  /** Of reads of weights, so many fail, and so many bring less than was asked for. */
+  misreading: number;
+  short: number;
 }
+
+/** Files of weights: what is read of them may fail by itself. */
+const isWeights = (path: string) => path.endsWith('.safetensors');
 
 /** A sector is written whole or not at all. */
 const SECTOR_BYTES = 512;
@@ -140,9 +146,20 @@ export class DiskError extends Error {
  * else each write is there, lost or torn, whatever became of the others.
  */
 export class Disk {
-  readonly faults: DiskFaults = { isFull: false, failing: 0, isLying: false };
+  readonly faults: DiskFaults = {
+    isFull: false,
+    failing: 0,
+    isLying: false,
+    misreading: 0,
+    short: 0,
+  };
   /** Called once, after the next sync: faults aim at it. */
   afterSync: (() => void) | null = null;
+  /** Called once, with the next read of weights. */
+  afterRead: (() => void) | null = null;
+  /** A read of weights failed, or brought other bits, since this was set to false. */
+  hasMisread = false;
+  readonly #flipped = new Map<File, Buffer>();
   readonly #random: Random;
   #entries = new Map<string, File | 'folder'>();
   #kept = new Map<string, File | 'folder'>();
@@ -238,8 +255,34 @@ export class Disk {
   flip(path: string): boolean {
     const file = this.#entries.get(path);
     if (file === undefined || file === 'folder' || file.size === 0) return false;
+    if (isWeights(path) && !this.#flipped.has(file)) {
+      this.#flipped.set(file, Buffer.copyBytesFrom(file.data));
+    }
     file.data[this.#random.below(file.size)]! ^= 1 << this.#random.below(8);
     return true;
+  }
+
+  /** How much of `bytes` a read brings. Throws DiskError. */
+  reads(file: File, path: string, bytes: number): number {
+    if (!isWeights(path)) return bytes;
+    const { afterRead } = this;
+    this.afterRead = null;
+    afterRead?.();
+    if (this.#flipped.has(file)) this.hasMisread = true;
+    if (this.#random.chance(this.faults.misreading)) {
+      this.hasMisread = true;
+      throw new DiskError('EIO', path);
+    }
+    const isShort = bytes > 1 && this.#random.chance(this.faults.short);
+    return isShort ? this.#random.between(1, bytes - 1) : bytes;
+  }
+
+  /** The bits of a file that are others are those that were written, from now on. */
+  mend(path: string): void {
+    const file = this.#entries.get(path);
+    if (file === undefined || file === 'folder') return;
+    this.#flipped.get(file)?.copy(file.data);
+    this.#flipped.delete(file);
   }
 
   #mayWrite(path: string): void {
@@ -294,6 +337,15 @@ export class OpenFiles {
     if (holder !== null && holder !== open && holder.life?.isDead !== true) return false;
     open.file.lockedBy = open;
     return true;
+  }
+
+  /** How many files of such a path a process has open. */
+  openOf(life: Life, isMeant: (path: string) => boolean): number {
+    let count = 0;
+    for (const open of this.#open.values()) {
+      if (open.life === life && isMeant(open.path)) count += 1;
+    }
+    return count;
   }
 
   /** What a process had open is closed with its end. */

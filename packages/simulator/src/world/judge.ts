@@ -15,6 +15,8 @@ const INVARIANTS = {
   live: 'without faults every request is answered in time',
   orderly: 'no promise of the code is broken, and no error is left to nobody',
   answers: 'each answer is one that the API has for what was asked',
+  'weights-sealed':
+    'an engine has the weights of its manifest, whole, and a load leaves nothing open',
   exclusive: 'a GPU has one guest at a time, the one that is written down, and each is begun once',
   admitted: 'nothing serves before it has answered a fresh challenge',
   fenced: 'who was replaced changes nothing',

@@ -53,6 +53,8 @@ export class SimulatedSocket extends Duplex {
   bytesWritten = 0;
   bytesRead = 0;
   readonly life: Life;
+  /** In the order in which sockets were opened. */
+  readonly number: number;
   peer: SimulatedSocket | null = null;
   /** Who its process is, to the other end. */
   identity: unknown = null;
@@ -60,6 +62,7 @@ export class SimulatedSocket extends Duplex {
   isHeard: boolean;
   readonly #net: Network;
   readonly #peerHost: string;
+  /** Of the other end. */
   readonly #windowBytes: number;
   /** Sent and not read at the other end. */
   #unreadBytes = 0;
@@ -92,7 +95,7 @@ export class SimulatedSocket extends Duplex {
     this.connecting = options.isConnecting;
     this.isHeard = options.isConnecting;
     this.#windowBytes = options.windowBytes ?? WINDOW_BYTES;
-    net.opened(this);
+    this.number = net.opened(this);
   }
 
   setNoDelay(): this {
@@ -276,6 +279,8 @@ export class Network {
   readonly #random: Random;
   readonly #acceptors = new Map<string, Acceptor>();
   readonly #sockets = new Set<SimulatedSocket>();
+  /** Of processes that have ended. */
+  readonly #left: SimulatedSocket[] = [];
   readonly #cut = new Map<string, number>();
   /** Which host a name leads to now. */
   resolve: (name: string) => string = (name) => name;
@@ -283,6 +288,7 @@ export class Network {
   /** What a socket takes before its writer has to wait. */
   socketBytes = 16_384;
   #ports = 40_000;
+  #opened = 0;
 
   constructor(loop: Loop, random: Random) {
     this.#loop = loop;
@@ -315,12 +321,12 @@ export class Network {
     if (this.#acceptors.get(address) === acceptor) this.#acceptors.delete(address);
   }
 
+  /** `windowBytes`: what may be on its way to who connects, and unread there. */
   connect(life: Life, name: string, port: number, windowBytes?: number): SimulatedSocket {
     const host = this.resolve(name);
     const client = new SimulatedSocket(this, life, host, {
       isConnecting: true,
       allowHalfOpen: false,
-      ...(windowBytes === undefined ? {} : { windowBytes }),
     });
     const wayNs = () => this.#random.between(this.quality.leastNs, this.quality.mostNs);
     const giveUpNs = this.nowNs + CUT_NS_MAX;
@@ -343,6 +349,7 @@ export class Network {
           new SimulatedSocket(this, acceptor.life, life.host, {
             isConnecting: false,
             allowHalfOpen: true,
+            ...(windowBytes === undefined ? {} : { windowBytes }),
           }),
       );
       server.peer = client;
@@ -390,12 +397,24 @@ export class Network {
     return this.#cut.size === 0 ? null : (this.#cut.get(pathOf(one, other)) ?? null);
   }
 
-  opened(socket: SimulatedSocket): void {
+  /** The number of sockets so far. */
+  opened(socket: SimulatedSocket): number {
     this.#sockets.add(socket);
+    this.#opened += 1;
+    return this.#opened;
   }
 
   closed(socket: SimulatedSocket): void {
     this.#sockets.delete(socket);
+  }
+
+  /** When all is over: Node's parsers keep what they belong to until they are closed. */
+  closeParsers(): void {
+    for (const socket of [...this.#left, ...this.#sockets]) {
+      const { parser } = socket as { parser?: NodeParser | null };
+      parser?.remove();
+      parser?.close();
+    }
   }
 
   /** A process is gone: its system ends its connections. */
@@ -403,12 +422,19 @@ export class Network {
     for (const socket of [...this.#sockets]) {
       if (socket.life !== life) continue;
       this.#sockets.delete(socket);
+      this.#left.push(socket);
       const { peer } = socket;
       if (peer === null || peer.destroyed) continue;
       const atNs = this.nowNs + this.#random.between(this.quality.leastNs, this.quality.mostNs);
       peer.life.at(atNs, () => peer.lost('ECONNRESET'));
     }
   }
+}
+
+/** `HTTPParser` of Node, as far as it is ended by hand. */
+interface NodeParser {
+  remove(): void;
+  close(): void;
 }
 
 const pathOf = (one: string, other: string) => [one, other].sort().join(' ');

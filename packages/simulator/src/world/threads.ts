@@ -23,6 +23,7 @@ const MESSAGE_NS = { least: 2_000, most: 40_000 };
 export function workersOf(loop: Loop, mainOf: (script: string) => ThreadMain): unknown {
   return class SimulatedWorker extends EventEmitter {
     readonly #life = loop.current!;
+    threadId = 1;
     #toThreadNs = 0;
     #toOwnerNs = 0;
     #isOver = false;
@@ -83,6 +84,7 @@ export function workersOf(loop: Loop, mainOf: (script: string) => ThreadMain): u
       if (this.#isOver) return;
       this.#toOwner(() => this.emit('exit', code));
       this.#isOver = true;
+      this.threadId = -1;
     }
 
     #delayNs(): number {
