@@ -9,8 +9,8 @@
 //                          take without mutants; what hung is run again with more of it
 //     --jobs <n>           so many processes run tests at once, 1 without it
 //     --for <s>            judge no further mutant after that time: what is left stays open
-//     --failing leave-out  tests that fail without a mutant are left out and named, where the machine
-//                          is not one that they pass on; without it they end the run
+//     --failing leave-out  tests that fail without a mutant are left out and named, where the
+//                          machine is not one that they pass on; without it they end the run
 //     --accepted <file>    survivors with a reason, which do not count
 //     --again <file>       of the sources in that result, only what was alive in it; the rest is
 //                          counted as it was there (again for more results)

@@ -57,13 +57,39 @@ test('who waits goes on in the order of waiting, after what settled it, never wi
     next.resolve();
     log.push(`${name} goes on`);
   }
-  for (const name of ['a', 'b']) run(waiter(name, came));
-  run(waiter('c', next));
+  for (const name of ['a', 'b', 'c']) run(waiter(name, came));
+  run(waiter('d', next));
   drainAfter(() => {
     came.resolve();
     log.push('settled');
   });
-  expect(log).toEqual(['settled', 'a', 'a goes on', 'b', 'b goes on', 'c', 'c goes on']);
+  const inTurn = ['a', 'b', 'c', 'd'].flatMap((name) => [name, `${name} goes on`]);
+  expect(log).toEqual(['settled', ...inTurn]);
+});
+
+test('what a routine brings about goes on after it, also where it is a clock that does it', () => {
+  const log: string[] = [];
+  const [came, next] = [new Later<void>(), new Later<void>()];
+  function* clock(): Routine<void> {
+    yield came;
+    drainAfter(next);
+    log.push('the clock goes on');
+  }
+  function* waiter(): Routine<void> {
+    yield next;
+    log.push('then who waited');
+  }
+  run(clock());
+  run(waiter());
+  drainAfter(came);
+  expect(log).toEqual(['the clock goes on', 'then who waited']);
+});
+
+test('a promise is waited for as well, and goes on with what it comes to', async () => {
+  function* routine(): Routine<number> {
+    return 1 + (yield* until(Promise.resolve(4)));
+  }
+  expect(await run(routine())).toBe(5);
 });
 
 test('outside of a clock routines go on in a microtask', async () => {
@@ -97,7 +123,17 @@ test('all come in their order; the first failure is theirs', async () => {
   one.resolve(1);
   expect(await together).toEqual([1, 7, 2]);
   expect(await all([])).toEqual([]);
+  await expect(all([Promise.reject(failure), one])).rejects.toBe(failure);
   await expect(all([new Later<number>(), Later.failed<number>(failure)])).rejects.toBe(failure);
+});
+
+test('what routines alone wait for is there as soon as it is settled', () => {
+  const [one, two] = [new Later<number>(), new Later<number>()];
+  const [together, soonest] = [all([one, two]), first([two, one])];
+  one.resolve(1);
+  expect([together.isSettled, soonest.outcome]).toEqual([false, 1]);
+  two.resolve(2);
+  expect(together.outcome).toEqual([1, 2]);
 });
 
 test('the first that comes is taken, whatever the others do', async () => {
@@ -116,3 +152,36 @@ test('a clock is told when code that is no routine may have something to do', as
   expect([othersMayRun(), othersMayRun()]).toEqual([true, false]);
   expect(await promised).toBe('heard');
 });
+
+test('a clock is not told where routines alone go on', () => {
+  const came = new Later<void>();
+  function* routine(): Routine<void> {
+    yield came;
+  }
+  const running = run(routine());
+  othersMayRun();
+  drainAfter(came);
+  expect([running.isSettled, othersMayRun()]).toEqual([true, false]);
+});
+
+test.each<[string, () => void]>([
+  ['a routine', () => run(waitFor(Promise.resolve()))],
+  ['several waits at once', () => all([Promise.resolve(), new Later()])],
+  ['the first of them', () => first([Promise.resolve(), new Later()])],
+])('a clock is told where %s waits for a promise', (_, wait) => {
+  othersMayRun();
+  wait();
+  expect(othersMayRun()).toBe(true);
+});
+
+test('a clock is told where routines go on in a microtask', () => {
+  const came = new Later<void>();
+  run(waitFor(came));
+  othersMayRun();
+  came.resolve();
+  expect(othersMayRun()).toBe(true);
+});
+
+function* waitFor(awaited: PromiseLike<unknown>): Routine<void> {
+  yield awaited;
+}

@@ -111,7 +111,7 @@ test.each([
 
 test('what is just within its bounds is accepted', () => {
   const document = json();
-  Object.assign(document, { description: 'd', source: 's', gpu: 'g' });
+  Object.assign(document, { description: 'd', source: 's', gpu: 'g', memoryBoundSlowdown: 1 });
   document.submission.launchWithWaitNs = document.submission.launchNs;
   // Twice the bytes at twice the rate arrive at the same time.
   document.crossings.h2d.pinned.bandwidth = [

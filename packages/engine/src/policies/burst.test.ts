@@ -246,7 +246,7 @@ test.each([
 test('steps with drafts have a length of their own, and others the one that they had', () => {
   const launches = new Launches();
   expect(launches.take(40)).toBe(3);
-  expect(launches.take(200, { drafts: 4 })).toBe(1);
-  expect(launches.take(200, { drafts: 4 })).toBe(1);
+  expect(launches.take(200, { drafts: 1 })).toBe(1);
+  expect(launches.take(200, { drafts: 1 })).toBe(1);
   expect(launches.take(40)).toBe(3);
 });

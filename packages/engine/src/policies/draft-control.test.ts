@@ -34,6 +34,13 @@ function launches(drafts: DraftControl, of: readonly Sequence[], count: number, 
   });
 }
 
+/** Launches of one step of these rows, that take so long each. */
+function observe(drafts: DraftControl, of: readonly Sequence[], timesNs: number[], more = {}) {
+  const plain = { prefill: [], decode: of, steps: 1, drafts: 0 };
+  const plan = { ...plain, pageWrites: [], grammarWrites: [], ...more };
+  for (const deviceNs of timesNs) drafts.observe({ plan, deviceNs });
+}
+
 describe('whether a launch drafts', () => {
   it('does where text repeats itself, and not where it does not', () => {
     expect(control().draftsFor([row(30, true)])).toBe(4);
@@ -80,6 +87,77 @@ describe('whether a launch drafts', () => {
     expect(later.slice(32)).toEqual([4, 4]);
   });
 
+  it('tries once in a while what never pays', () => {
+    const drafts = control();
+    const text = [row(30, true)];
+    observe(drafts, text, [STEP_NS]);
+    const waits = Array(32).fill(0);
+    expect(launches(drafts, text, 34, 50)).toEqual([4, ...waits, 4]);
+    expect(drafts.last.reason).toContain('; what the other kind takes is measured again');
+    expect(launches(drafts, text, 34, 50)).toEqual([...waits, 4, 0]);
+    expect(drafts.last.reason).not.toContain('again');
+  });
+
+  it('tries nothing for text that nobody believes in, whatever it doubted of others', () => {
+    const drafts = control();
+    const text = [row(30, true)];
+    observe(drafts, text, [STEP_NS]);
+    launches(drafts, text, 33, 50);
+    expect(drafts.draftsFor([row(30, false)])).toBe(0);
+  });
+
+  it('keeps to what it believes while only one kind of step was measured', () => {
+    const drafts = control();
+    expect(launches(drafts, [row(30, true)], 5, 9)).toEqual(Array(5).fill(4));
+    expect(drafts.last.reason).toContain('until both were measured');
+  });
+
+  it('wants more than what makes up for the cost', () => {
+    // 1.275 tokens a step are what is believed of its cost and the margin, and no more.
+    const drafts = control(8, { drafts: 1, chance: 0.275 });
+    expect(new Set(launches(drafts, [row(1, false)], 40, 1))).toEqual(new Set([0]));
+    expect(control(8, { drafts: 1, chance: 0.276 }).draftsFor([row(1, false)])).toBe(1);
+  });
+
+  it('goes by the median of the last seven steps of a kind', () => {
+    const drafts = control();
+    const text = [row(30, true)];
+    observe(drafts, text, [STEP_NS], { drafts: 1 });
+    const plain = (...timesMs: number[]) => {
+      observe(
+        drafts,
+        text,
+        timesMs.map((ms) => ms * STEP_NS),
+      );
+      drafts.draftsFor(text);
+      return / instead of (.*)$/.exec(drafts.last.reason)![1];
+    };
+    expect(plain(9, 9, 9, 9, 9, 9, 9, 7, 6, 5, 4, 3, 2, 1)).toBe('4 ms');
+    expect(plain(8, 8, 8, 8)).toBe('8 ms');
+  });
+
+  it('learns nothing from launches with prompts, nor from such as seem to take no time', () => {
+    const drafts = control();
+    const text = [row(30, true)];
+    const [sequence] = text as [Sequence];
+    const prefill = [{ sequence, epoch: 1, start: 0, length: 1, last: true }];
+    observe(drafts, text, [STEP_NS], { drafts: 4 });
+    observe(drafts, text, [STEP_NS], { prefill });
+    observe(drafts, text, [0, -1]);
+    drafts.draftsFor(text);
+    expect(drafts.last.reason).toContain('until both were measured');
+    observe(drafts, text, [1]);
+    drafts.draftsFor(text);
+    expect(drafts.last.reason).toContain('takes 1 ms instead of 0.000001 ms');
+  });
+
+  it('finds what stood far before, in as long a text as its row may get', () => {
+    const text = row(3000, false, { maxTokens: 4000 });
+    expect(control().draftsFor([text])).toBe(0);
+    for (let i = 0; i < 12; i++) text.append(100 + i);
+    expect(control().draftsFor([text])).toBe(4);
+  });
+
   it('is not led on by a step without drafts that was disturbed', () => {
     const drafts = control();
     const disturbed = { prefill: [], decode: [], steps: 1, drafts: 0, pageWrites: [] };
@@ -102,12 +180,20 @@ describe('whether a launch drafts', () => {
     const drafts = control();
     expect(drafts.draftsFor([row(30, true, { frequencyPenalty: 1 })])).toBe(0);
     expect(drafts.draftsFor([row(30, true, { logprobs: 0 })])).toBe(0);
+    const text = row(30, true);
+    const grammar = { digest: 'g', words: new Uint32Array(64) };
+    const held = new Sequence({ ...text.request, grammar }, 0n, 0, 0);
+    for (const token of text.tokens(text.promptLength)) held.append(token);
+    expect(drafts.draftsFor([held])).toBe(0);
+    expect(drafts.draftsFor([text])).toBe(4);
   });
 
   it('does not where steps have no drafts, and always where that is wanted', () => {
     const drafts = control(1);
+    expect(drafts.last).toEqual({ drafts: 0, reason: 'no row has decoded yet' });
     expect(drafts.draftsFor([row(30, true), row(30, true)])).toBe(0);
-    expect(drafts.last.reason).toContain('steps of 2 rows have no drafts');
+    const reason = 'steps of 2 rows have no drafts: they would cost too much';
+    expect(drafts.last).toEqual({ drafts: 0, reason });
     expect(control(8, { always: true }).draftsFor([row(30, false)])).toBe(4);
   });
 });

@@ -129,7 +129,7 @@ export class DraftControl {
   observe({ plan, deviceNs }: { readonly plan: StepPlan; readonly deviceNs: number }): void {
     const { decode, prefill, steps, drafts } = plan;
     // Two launches whose end is noticed at once: the second seems to have taken no time.
-    if (prefill.length > 0 || decode.length === 0 || deviceNs <= 0) return;
+    if (prefill.length > 0 || deviceNs <= 0) return;
     const bucket = this.#parts.draftedBucketOf(decode.length);
     if (bucket === null) return;
     const { plain, drafted } = this.#costsOf(bucket);

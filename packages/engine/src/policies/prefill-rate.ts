@@ -1,3 +1,4 @@
+import type { StepPlan } from '../scheduler/plan.ts';
 import type { Committed } from './pipeline.ts';
 
 /** What was learnt counts so much less with each launch. */
@@ -25,15 +26,19 @@ export class PrefillRate {
   #ay = 0;
 
   observe({ plan, deviceNs }: Pick<Committed, 'plan' | 'deviceNs'>): void {
-    const { prefill, decode, steps } = plan;
     if (deviceNs <= 0) return;
-    this.#leastNs = Math.min(LEAST_GROWTH * this.#leastNs, deviceNs / steps);
-    if (prefill.length === 0) {
-      const stepNs = deviceNs / steps;
-      this.#stepNs += (this.#hasSteps ? 0.1 : 1) * (stepNs - this.#stepNs);
-      this.#hasSteps = true;
-      return;
-    }
+    const stepNs = deviceNs / plan.steps;
+    this.#leastNs = Math.min(LEAST_GROWTH * this.#leastNs, stepNs);
+    if (plan.prefill.length === 0) this.#observeStep(stepNs);
+    else this.#observePrompts(plan, deviceNs);
+  }
+
+  #observeStep(stepNs: number): void {
+    this.#stepNs += (this.#hasSteps ? 0.1 : 1) * (stepNs - this.#stepNs);
+    this.#hasSteps = true;
+  }
+
+  #observePrompts({ prefill, decode }: StepPlan, deviceNs: number): void {
     let tokens = 0;
     let attended = 0;
     for (const { start, length } of prefill) {
@@ -61,12 +66,13 @@ export class PrefillRate {
   }
 
   #fit(): { readonly perTokenNs: number; readonly perAttendedNs: number } {
-    const proportional = { perTokenNs: this.#tt > 0 ? this.#ty / this.#tt : 0, perAttendedNs: 0 };
+    const proportional = { perTokenNs: this.#tt === 0 ? 0 : this.#ty / this.#tt, perAttendedNs: 0 };
     const determinant = this.#tt * this.#aa - this.#ta * this.#ta;
     // Launches that are all alike do not tell the two apart.
     if (determinant <= 1e-6 * this.#tt * this.#aa) return proportional;
     const perTokenNs = (this.#ty * this.#aa - this.#ay * this.#ta) / determinant;
     const perAttendedNs = (this.#ay * this.#tt - this.#ty * this.#ta) / determinant;
-    return perTokenNs > 0 && perAttendedNs >= 0 ? { perTokenNs, perAttendedNs } : proportional;
+    // Neither takes less than no time.
+    return Math.min(perTokenNs, perAttendedNs) >= 0 ? { perTokenNs, perAttendedNs } : proportional;
   }
 }

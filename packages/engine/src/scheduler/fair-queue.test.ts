@@ -291,6 +291,18 @@ describe('the queue', () => {
     expect(owners.queue.rowsOf(apart)).toBe(1);
   });
 
+  it('says whether one that waits is wanted, of whichever owner', () => {
+    const owners = new Owners();
+    const isLong = ({ length }: Sequence) => length > 1;
+    expect(owners.queue.has(() => true)).toBe(false);
+    owners.add('a');
+    expect([owners.queue.has(() => true), owners.queue.has(isLong)]).toEqual([true, false]);
+    const long = owners.add('b', undefined, 2);
+    expect(owners.queue.has(isLong)).toBe(true);
+    owners.take(long);
+    expect(owners.queue.has(isLong)).toBe(false);
+  });
+
   it('notices what was never in it', () => {
     const owners = new Owners();
     const stranger = owners.make('a');

@@ -235,6 +235,29 @@ describe('Scheduler', () => {
     expect([...one.tokens(5)]).toEqual([5, 6]);
   });
 
+  it('ends a launch’s tokens before the one for which there were no numbers', () => {
+    const { scheduler: s } = scheduler(64);
+    const one = sequence(range(4), { maxTokens: 9 });
+    s.add(one);
+    step(s);
+    const row = { row: one.row, epoch: one.epoch, logprobs: undefined };
+    const rows = [
+      { ...row, token: 5, finish: undefined },
+      { ...row, token: 0, finish: 'error' as const },
+    ];
+    const [event] = s.commit(s.plan(0, 4), { rows, promptLogprobs: [] }, 0);
+    expect(event).toMatchObject({ tokens: [5], finish: { reason: 'error' } });
+    expect([...one.tokens(5)]).toEqual([5]);
+  });
+
+  it('makes the pages of an answer findable, but for its last token', () => {
+    const { scheduler: s, pool } = scheduler(64);
+    s.add(sequence(range(6), { maxTokens: 3 }));
+    const tokens = [0, 1, 2].map(() => step(s).events[0]!.tokens[0]!);
+    expect(s.busy).toBe(false);
+    expect(pool.match(sequence([...range(6), ...tokens, 99])).pages).toBe(2);
+  });
+
   it('gives the prompt logprobs of all chunks with the first token, once', () => {
     const { scheduler: s } = scheduler(64);
     const plain = sequence(range(3), { maxTokens: 9 });
@@ -769,8 +792,8 @@ describe('Scheduler, with drafts', () => {
     return { rows, drafted, promptLogprobs: [] };
   }
 
-  it('has pages for all that launches on their way may compute', () => {
-    const { s, a } = decoding(64, 60);
+  it.each([64, 12])('has pages of %i for all that launches may compute', (pages) => {
+    const { s, a } = decoding(pages, 60);
     for (let launch = 1; launch <= 4; launch++) {
       const plan = s.plan(0, 2, 32, draft);
       expect([plan.steps, plan.drafts]).toEqual([2, 3]);
@@ -791,6 +814,62 @@ describe('Scheduler, with drafts', () => {
     expect(s.counters).toMatchObject({ drafts: 2, draftTokens: 6, acceptedTokens: 2 });
   });
 
+  it('counts steps that had drafts, however few, and no others', () => {
+    const { s, a } = decoding(64, 60);
+    for (const drafts of [0, 1, 3]) s.commit(s.plan(0, 1, 32, draft), brought(a, 1, drafts), 0);
+    expect(s.counters).toMatchObject({ drafts: 2, draftTokens: 4, acceptedTokens: 0 });
+  });
+
+  it('forgets what drafts brought to a row that is free, or another’s by now', () => {
+    const { s, a } = decoding(64, 60);
+    const [first, second] = [s.plan(0, 1, 32, draft), s.plan(0, 1, 32, draft)];
+    const late = brought(a, 3);
+    a.cancelled = true;
+    s.retireCancelled(0);
+    expect(s.commit(first, late, 0)).toEqual([]);
+    const b = sequence(range(6, 50), { maxTokens: 20 });
+    s.add(b);
+    step(s);
+    expect(s.commit(second, late, 0)).toEqual([]);
+    expect([b.row, b.computed, b.ahead]).toEqual([0, 6, 0]);
+  });
+
+  it('asks for none where no row decodes', () => {
+    const { s } = decoding(64, 2);
+    const asked: number[] = [];
+    const ask = (rows: readonly Sequence[]) => asked.push(rows.length);
+    s.plan(0, 1, 32, ask);
+    const { decode, drafts } = s.plan(0, 1, 32, ask);
+    expect([decode, drafts, asked]).toEqual([[], 0, [1]]);
+  });
+
+  it('takes pages for all tokens of a launch, where there are just these', () => {
+    const { s, a } = decoding(4, 60);
+    expect(s.plan(0, 2, 32, draft)).toMatchObject({ steps: 2, drafts: 3 });
+    // 5 tokens, and 2 times 4 more.
+    expect(a.pages).toHaveLength(4);
+  });
+
+  it('starts over with nothing on its way', () => {
+    const { s, a } = decoding(6, 30);
+    const b = sequence(range(5, 50), { maxTokens: 30 });
+    s.add(b);
+    step(s);
+    s.plan(0, 1, 32, draft);
+    expect([a.ahead, b.ahead]).toEqual([3, 3]);
+    for (let plans = 0; b.phase === 'decode'; plans++) {
+      expect(plans).toBeLessThan(10);
+      s.plan(0, 1, 32, draft);
+    }
+    expect([b.phase, b.computed, b.ahead, a.phase, a.ahead]).toEqual([
+      'waiting',
+      0,
+      0,
+      'decode',
+      3,
+    ]);
+  });
+
   it('makes pages findable as far as tokens are known, and no further', () => {
     const { s, a, pool } = decoding(64, 60);
     const plan = s.plan(0, 1, 32, draft);
@@ -805,14 +884,13 @@ describe('Scheduler, with drafts', () => {
   });
 
   it('gives up drafts before it takes the pages of others', () => {
-    const { s, a } = decoding(3, 6);
-    const b = sequence(range(2, 50), { maxTokens: 2 });
+    const { s, a } = decoding(4, 6);
+    const b = sequence(range(2, 50), { maxTokens: 9 });
     s.add(b);
     step(s);
-    const plan = s.plan(0, 1, 32, () => 3);
-    expect(plan.decode.length).toBeGreaterThan(0);
+    const plan = s.plan(0, 2, 32, draft);
+    expect([plan.steps, plan.drafts, plan.decode]).toEqual([1, 0, [a, b]]);
     expect(s.counters.preemptions).toBe(0);
-    expect(a.phase).toBe('decode');
   });
 
   it('has none beside prompts', () => {
@@ -826,11 +904,45 @@ describe('Scheduler, with drafts', () => {
   it('uploads the texts of few rows at once, and of one of any length', () => {
     const { scheduler: s } = scheduler(64, { maxHistoryTokens: 12 });
     for (const from of [0, 50, 100]) s.add(sequence(range(7, from)));
-    const ends = () => step(s).plan.prefill.filter(({ last }) => last).length;
-    expect([ends(), ends(), ends()]).toEqual([1, 1, 1]);
+    const chunks = (of = s) => step(of).plan.prefill.map(({ length, last }) => [length, last]);
+    expect([chunks(), chunks(), chunks()]).toEqual(Array(3).fill([[7, true]]));
     const { scheduler: other } = scheduler(64, { maxHistoryTokens: 12 });
     other.add(sequence(range(30)));
-    expect(step(other).plan.prefill.map(({ last }) => last)).toEqual([true]);
+    expect(chunks(other)).toEqual([[30, true]]);
+    const { scheduler: both } = scheduler(64, { maxHistoryTokens: 12 });
+    for (const [length, from] of [
+      [5, 0],
+      [7, 50],
+    ] as const)
+      both.add(sequence(range(length, from)));
+    expect(chunks(both)).toEqual([
+      [5, true],
+      [7, true],
+    ]);
+  });
+});
+
+describe('the text of a prompt', () => {
+  const chunksOf = (first: Sequence, second: Sequence) => {
+    const { scheduler: s } = scheduler(64, { maxHistoryTokens: 12 });
+    for (const each of [first, second]) s.add(each);
+    return s.plan(0).prefill.map(({ length, last }) => [length, last]);
+  };
+
+  it('is no reason to compute less of one that does not end yet', () => {
+    const chunks = chunksOf(sequence(range(7)), sequence(range(40, 50)));
+    expect(chunks).toEqual([
+      [7, true],
+      [25, false],
+    ]);
+  });
+
+  it('leaves room to others until its prompt ends', () => {
+    const chunks = chunksOf(sequence(range(6), { promptLogprobs: 0 }), sequence(range(7, 50)));
+    expect(chunks).toEqual([
+      [4, false],
+      [7, true],
+    ]);
   });
 });
 

@@ -179,7 +179,7 @@ export class Scheduler {
     const { decode } = planned;
     const budget = new StepBudget(this.#limits, decode.length, tokens);
     const prefilling = isPrefilling ? this.#running.filter((each) => this.#isComputing(each)) : [];
-    if (prefilling.length > 1) prefilling.sort((a, b) => this.#waiting.compare(a, b));
+    prefilling.sort((a, b) => this.#waiting.compare(a, b));
     const isNew = (sequence: Sequence) => this.#waiting.rowsOf(sequence) === 0;
     if (!planned.preempted) this.#admit(budget, pageWrites, nowNs, isNew);
     for (const sequence of prefilling) {
@@ -227,7 +227,7 @@ export class Scheduler {
       const left = lastPosition(sequence) - sequence.computed;
       if (left <= 0) continue;
       candidates.push(sequence);
-      if (left > longest) longest = left;
+      longest = Math.max(longest, left);
     }
     const missing = (tokens: number) => {
       let pages = 0;

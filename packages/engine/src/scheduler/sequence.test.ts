@@ -28,6 +28,15 @@ test('a new sequence waits with its prompt, and nothing of it is anywhere', () =
   });
 });
 
+test('one that was begun elsewhere goes on behind its tokens, as one that starts over', () => {
+  const promptTokens = Uint32Array.of(1, 2);
+  const request = { id: 'r', tenant: 't', promptTokens, sampling: GREEDY };
+  const priorTokens = Uint32Array.of(8, 9, 7);
+  const begun = new Sequence({ ...request, priorTokens }, 7n, 3, 11);
+  expect(begun).toMatchObject({ promptLength: 2, length: 5, generated: 3, preemptions: 1 });
+  expect([...begun.tokens()]).toEqual([1, 2, 8, 9, 7]);
+});
+
 test('it holds prompt and output, however long they get', () => {
   const token = fc.nat(1000);
   fc.assert(

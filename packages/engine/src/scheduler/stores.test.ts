@@ -95,17 +95,46 @@ describe('a prompt whose pages are in a store', () => {
     let fails = true;
     const faults = { refuses: () => false, losesSpill: () => false, failsRestore: () => fails };
     const { s, world, step } = spilled({ faults });
-    const [one, other] = [prompt(13), sequence(range(3, 300), { maxTokens: 9 })];
-    for (const each of [one, other]) s.add(each);
-    expect(chunks(step())).toEqual([[0, 3]]);
+    const one = prompt(13);
+    const others = [300, 400].map((from) => sequence(range(3, from), { maxTokens: 9 }));
+    const [earlier, later] = others as [Sequence, Sequence];
+    for (const each of [earlier, one, later]) s.add(each);
+    expect(chunks(step())).toEqual([
+      [0, 3],
+      [0, 3],
+    ]);
     expect(s.isRestoring).toBe(true);
     world.endRestore();
     fails = false;
     const plan = step();
     expect(chunks(plan)).toEqual([[0, 13]]);
-    expect([one.preemptions, other.preemptions, one.isDistrustful]).toEqual([1, 0, true]);
+    expect([earlier, one, later].map((each) => each.preemptions)).toEqual([0, 1, 0]);
+    expect(one.isDistrustful).toBe(true);
     expect([one.cachedTokens, s.counters.prefixHitTokens]).toEqual([0, 0]);
-    expect(plan.decode).toEqual([other]);
+    expect(plan.decode).toEqual(others);
+  });
+
+  it('waits for the last of them', () => {
+    const { s, world } = spilled();
+    s.add(prompt(5));
+    for (let plans = 0; plans < 3; plans++) expect(s.plan(0).prefill).toEqual([]);
+    expect(world.restores.size).toBe(1);
+    world.endRestores();
+    expect(chunks(s.plan(0))).toEqual([[4, 1]]);
+  });
+
+  it('is computed after all where the lane became slow, unless others want the device', () => {
+    const { s, world, step } = spilled({ pages: 32, maxBatchTokens: 16 });
+    const one = prompt(13);
+    s.add(one);
+    expect(chunks(step())).toEqual([]);
+    s.add(prompt(30, 300));
+    expect(chunks(step())).toEqual([[0, 16]]);
+    world.dueNs = () => 60;
+    expect(chunks(step())).toEqual([[16, 14]]);
+    expect(one.awaited).toMatchObject({ first: 0 });
+    expect(chunks(step())).toEqual([[0, 13]]);
+    expect([one.cachedTokens, world.restores.size]).toEqual([0, 0]);
   });
 
   it('has the first ones computed meanwhile, and counts those that came', () => {

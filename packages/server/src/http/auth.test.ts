@@ -1,13 +1,13 @@
 import { createHash, createHmac } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
-import { KeyRing, saltedTenant } from './auth.ts';
+import { authorizationOf, KeyRing, saltedTenant, TENANT_HEADER } from './auth.ts';
 import { ApiError } from './errors.ts';
 
 const start = (text: string) => createHash('sha256').update(text).digest('hex').slice(0, 16);
 
-const refusal = (ring: KeyRing, authorization: string | undefined): ApiError => {
+const refusal = (ring: KeyRing, authorization: string | undefined, named?: string): ApiError => {
   try {
-    ring.tenantOf(authorization);
+    ring.tenantOf(authorization, named);
   } catch (error) {
     if (error instanceof ApiError) return error;
   }
@@ -46,6 +46,47 @@ describe('a ring of keys', () => {
   });
 });
 
+describe("a gateway's key", () => {
+  const ring = new KeyRing(['one'], [], ['g']);
+
+  test('is believed whose request it is', () => {
+    const tenant = ring.tenantOf('Bearer g', 'team-7');
+    expect(tenant).toBe(start("a gateway's tenant: team-7"));
+    expect(ring.tenantOf('Bearer g', 'a'.repeat(63))).not.toBe(tenant);
+    // Another key is its own tenant, whoever is named.
+    expect(ring.tenantOf('Bearer one', 'team-7')).toBe(start('one'));
+  });
+
+  test('comes with a name, and with what is one', () => {
+    expect(TENANT_HEADER).toBe('x-bridgekeeper-tenant');
+    const message =
+      "A gateway's key comes with the header x-bridgekeeper-tenant: whom it asks for.";
+    for (const named of [undefined, '', 'Team', 'team_7', ' team', 'team\n', 'a'.repeat(64)]) {
+      const refused = refusal(ring, 'Bearer g', named);
+      expect(refused).toMatchObject({ code: 'invalid_api_key', message });
+    }
+  });
+
+  test('is told from all others', () => {
+    for (const [given, isOne] of [
+      ['Bearer g', true],
+      ['Bearer one', false],
+      ['g', false],
+      ['', false],
+    ] as const) {
+      expect([given, ring.isGateway(given)]).toEqual([given, isOne]);
+    }
+    expect(new KeyRing([], [], ['']).isGateway('')).toBe(false);
+  });
+});
+
+test("a key comes in OpenAI's header, or else in Anthropic's", () => {
+  const of = (headers: Record<string, string>) => authorizationOf((name) => headers[name]);
+  expect(of({})).toBeUndefined();
+  expect(of({ 'x-api-key': 'k' })).toBe('Bearer k');
+  expect(of({ authorization: 'Bearer a', 'x-api-key': 'k' })).toBe('Bearer a');
+});
+
 describe('what tells of all tenants', () => {
   const code = (ring: KeyRing, authorization?: string) => {
     try {
@@ -73,6 +114,20 @@ describe('what tells of all tenants', () => {
         expect([other, code(ring, other)]).toEqual([other, 'operator_only']);
       }
     }
+  });
+
+  test('says what to do where nobody may read it, and who may where somebody may', () => {
+    const refused = (ring: KeyRing) => () => ring.requireOperator('Bearer a');
+    expect(refused(new KeyRing(['a', 'b']))).toThrow(
+      'This tells of all keys: start the server with --operator-key to read it.',
+    );
+    expect(refused(new KeyRing(['a', 'b'], ['o']))).toThrow(
+      'This tells of all keys: only an operator key reads it.',
+    );
+  });
+
+  test('is not read without a key, were an operator key empty', () => {
+    expect(new KeyRing([], ['']).isOperator(undefined)).toBe(false);
   });
 
   test('an operator is a tenant of its own', () => {
@@ -107,6 +162,7 @@ describe('a proof of a key', () => {
       expect(ring.provesKey(given, nonce)).toBe(false);
     }
     expect(ring.provesKey(prove('one'), undefined)).toBe(false);
+    expect(ring.provesKey(prove('one', 'undefined'), undefined)).toBe(false);
     expect(new KeyRing([]).provesKey(prove(''), nonce)).toBe(false);
   });
 

@@ -55,7 +55,8 @@ export class KeyRing {
 
   /** Whether this is a key of a gateway's. */
   isGateway(authorization: string): boolean {
-    return isAmong(this.#gateways, digest(tokenOf(authorization) ?? ''));
+    const token = tokenOf(authorization);
+    return token !== undefined && isAmong(this.#gateways, digest(token));
   }
 
   /**
@@ -93,7 +94,7 @@ export class KeyRing {
   isOperator(authorization: string | undefined): boolean {
     if (this.#operators.length === 0) return this.#digests.length <= 1;
     const token = tokenOf(authorization);
-    return isAmong(this.#operators, digest(token ?? '')) && token !== undefined;
+    return token !== undefined && isAmong(this.#operators, digest(token));
   }
 }
 

@@ -40,7 +40,8 @@ describe('pages of other origins', () => {
   });
 
   test("may send what OpenAI's library sends, and nothing else that they ask for", () => {
-    const asked = 'authorization, X-Stainless-Lang,x-stainless-retry-count, cookie, x-stainless-A1';
+    const asked =
+      'authorization, X-Stainless-Lang,x-stainless-retry-count, cookie, x-stainless-A1, ax-stainless-b';
     const allowed = new CorsPolicy(['*']).preflightFor('https://a.example', asked);
     const names = allowed!['Access-Control-Allow-Headers']!.split(', ');
     const known = PREFLIGHT['Access-Control-Allow-Headers'].split(', ');
@@ -59,6 +60,7 @@ describe('pages of other origins', () => {
     const closed = new CorsPolicy([]);
     expect(code(closed, undefined)).toBe('passes');
     expect(code(closed, 'http://localhost:8000')).toBe('passes');
+    expect(() => closed.check('http://localhost:8000', undefined)).toThrow('may not call');
     for (const other of ['https://a.example', 'null', 'http://localhost:9000', 'x', '']) {
       expect([other, code(closed, other)]).toEqual([other, 'origin_not_allowed']);
       expect(code(new CorsPolicy(['*']), other)).toBe('passes');

@@ -108,4 +108,6 @@ test('a member of a body is the one that a parser finds', () => {
     }),
   );
   expect(of('{"a": "\\\\", "seed": 12345678901234567890}')).toBe('12345678901234567890');
+  expect(of('{"seed":1,"a":{"seed":2}}')).toBe('1');
+  expect(of('{"seed":"a"}')).toBe('"a"');
 });

@@ -89,22 +89,23 @@ export function checkJsonBounds(body: Uint8Array, bounds: JsonBounds): void {
  */
 export function memberText(body: Uint8Array, name: string): string | undefined {
   let depth = 0;
-  let keyStart = -1;
-  let keyEnd = -1;
+  let keyStart = 0;
+  let keyEnd = 0;
+  let valueStart: number | undefined;
   let found: string | undefined;
   const text = (from: number, to: number) => new TextDecoder().decode(body.subarray(from, to));
-  for (let at = 0, valueStart = -1; at < body.length; at++) {
+  for (let at = 0; at < body.length; at++) {
     const byte = body[at];
     if (byte === QUOTE) {
       const end = endOfString(body, at);
-      if (depth === 1 && valueStart < 0) [keyStart, keyEnd] = [at, end + 1];
+      [keyStart, keyEnd] = [at, end + 1];
       at = end;
     } else if (byte === COLON && depth === 1) {
+      // The last string before it.
       if (isName(text(keyStart, keyEnd), name)) valueStart = at + 1;
-      keyStart = -1;
     } else if ((byte === COMMA || byte === OBJECT_END) && depth === 1) {
-      if (valueStart >= 0) found = text(valueStart, at).trim();
-      valueStart = -1;
+      if (valueStart !== undefined) found = text(valueStart, at).trim();
+      valueStart = undefined;
     }
     if (byte === ARRAY || byte === OBJECT) depth += 1;
     else if (byte === ARRAY_END || byte === OBJECT_END) depth -= 1;
@@ -121,9 +122,9 @@ function endOfString(body: Uint8Array, start: number): number {
   let end = start;
   for (;;) {
     end = body.indexOf(QUOTE, end + 1);
-    if (end < 0) return body.length;
+    if (end === -1) return body.length;
     let before = end - 1;
-    while (before > start && body[before] === BACKSLASH) before -= 1;
+    while (body[before] === BACKSLASH) before -= 1;
     // An even number of backslashes is as many escaped backslashes.
     if ((end - before) % 2 === 1) return end;
   }

@@ -38,7 +38,7 @@ export async function readKeyFile(path: string, defaults: KeyLimits): Promise<re
   const keys = new Map<string, ApiKey>();
   for (const [at, line] of text.split('\n').entries()) {
     const [key, ...limits] = line
-      .replace(/(^|\s)#.*$/, '')
+      .replace(/(^|\s)#.*/, '')
       .split(/\s+/)
       .filter(Boolean);
     if (key === undefined) continue;

@@ -128,8 +128,31 @@ test('a keeper that closes lets go of the file that it moved to', async () => {
   port.say({ kind: 'close' });
   await port.ended;
   expect(port.kinds).toEqual(['ready', 'wrote', 'moved', 'wrote']);
-  expect(descriptorsOn(file)).toBe(0);
+  expect([file, folder].map(descriptorsOn)).toEqual([0, 0]);
   ownNow(file)!.release();
+});
+
+test('what a keeper moved to is its file, and it moves to no other', async () => {
+  const port = new Port(MEMORY);
+  await port.hears(2);
+  for (const path of [file, `${file}2`]) port.say({ kind: 'move', path, retention });
+  port.say({ kind: 'write' });
+  await port.hears(4);
+  expect(port.kinds).toEqual(['ready', 'wrote', 'moved', 'wrote']);
+  expect(readdirSync(folder)).not.toContain('receipts.sqlite2');
+  port.say({ kind: 'close' });
+  await port.ended;
+});
+
+test('why a keeper cannot move is said by its code', async () => {
+  const port = new Port(MEMORY);
+  await port.hears(2);
+  writeFileSync(`${file}.key`, 'no key', { mode: 0o600 });
+  port.say({ kind: 'move', path: file, retention });
+  await port.hears(3);
+  expect(port.heard[2]).toMatchObject({ kind: 'refused', code: 'bad-key' });
+  port.say({ kind: 'close' });
+  await port.ended;
 });
 
 test('what a file has by now is not written to it again', async () => {
@@ -166,7 +189,7 @@ test('receipts stay where they are when the file takes none, and it is let go of
   port.say({ kind: 'issue', draft: draft(1) });
   port.say({ kind: 'move', path: file, retention });
   await port.hears(4);
-  expect(port.heard[3]).toMatchObject({ kind: 'refused', message: 'disk full' });
+  expect(port.heard[3]).toMatchObject({ kind: 'refused', code: 'bad-file', message: 'disk full' });
   expect(descriptorsOn(file)).toBe(0);
   ownNow(file)!.release();
   const { id } = draft(1).facts;

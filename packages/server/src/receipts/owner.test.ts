@@ -154,6 +154,7 @@ describe('a file', () => {
   it('is refused, and why, where it cannot be opened', async () => {
     mkdirSync(file);
     await expect(take()).rejects.toMatchObject({
+      name: 'ReceiptsError',
       code: 'bad-file',
       message: `cannot open ${file}: EISDIR`,
     });

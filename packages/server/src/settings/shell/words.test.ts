@@ -29,6 +29,16 @@ describe('words', () => {
     ['vllm serve m > log 2>&1 &', ['vllm', 'serve', 'm']],
     ['vllm serve m --x 2 >>log;\n', ['vllm', 'serve', 'm', '--x', '2']],
     ['a {b,c} *', ['a', '{b,c}', '*']],
+    ['x a2>f 2>g', ['x', 'a2']],
+    ['x 2a>f', ['x', '2a']],
+    ['x 2>f', ['x']],
+    ['2 a', ['2', 'a']],
+    ['a;\n  \n # end\n', ['a']],
+    ['a\\\nb "c\\\nd"', ['ab', 'cd']],
+    ['"c\\d" "\\$e"', ['c\\d', '$e']],
+    ['"$\'b\'" "f$" "$(g "h")"', ["$'b'", 'f$', '$(g "h")']],
+    ['`` "``" "`id "b"` c"', ['``', '``', '`id "b"` c']],
+    [`\${A:-b c} $(a (b) c)`, [`\${A:-b c}`, '$(a (b) c)']],
   ])('%j', (source, expected) => {
     expect(texts(source)).toEqual(expected);
   });
@@ -48,6 +58,13 @@ describe('words', () => {
     ['a\nb', 'several-commands'],
     ['(a)', 'several-commands'],
     ["a $'b'", 'unsupported'],
+    ['a ${b', 'unclosed'],
+    ['a `b', 'unclosed'],
+    ['a & b > c', 'several-commands'],
+    ['a; > c', 'several-commands'],
+    ['a |', 'several-commands'],
+    ['a &&', 'several-commands'],
+    ['a (\n', 'several-commands'],
   ])('refuses %j as %s', (source, code) => {
     expect(codeOf(source)).toBe(code);
   });
@@ -56,6 +73,10 @@ describe('words', () => {
     const secret = 'a \\\n --api-key "hunter2';
     expect(() => splitWords(secret)).toThrow('line 2, column 12: a double quote');
     expect(() => splitWords(secret)).not.toThrow('hunter2');
+    const told = { name: 'CommandError', message: 'line 1, column 3: $( that is not closed' };
+    expect(() => splitWords('a $(b')).toThrow(expect.objectContaining(told));
+    // The 2 is no file: what it would be of is not said.
+    expect(() => splitWords('a > 2>f')).toThrow('line 1, column 5: a redirection without its file');
   });
 });
 
@@ -111,6 +132,8 @@ test('new words take the style that the command uses', () => {
   expect(usualStyle(splitWords('a "b c" \'d\''))).toBe('single');
   const command = splitWords('a --x="{}"');
   expect(quoteStyleOf(command, command.words[1]!)).toBe('double');
+  expect(quoteStyleOf(command, command.words[0]!)).toBe('none');
+  expect(quoteWord('a/b=1', 'double')).toBe('a/b=1');
   expect(quoteWord('{"a":1}', 'double')).toBe('"{\\"a\\":1}"');
   expect(quoteWord("it's", 'single')).toBe("'it'\\''s'");
 });

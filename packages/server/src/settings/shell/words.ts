@@ -133,7 +133,7 @@ class Scanner {
       const escaped = this.#source[this.#at + 1];
       if (character === '\\' && escaped !== undefined && '$`"\\\n'.includes(escaped)) {
         text += this.#escape();
-      } else if (character === '$' && escaped !== "'" && escaped !== '"') {
+      } else if (character === '$' && escaped !== "'") {
         text += this.#expansion();
       } else if (character === '`') {
         text += this.#upTo('`', 1);
@@ -172,7 +172,7 @@ class Scanner {
   #upTo(mark: string, skip: number): string {
     const start = this.#at;
     const end = this.#source.indexOf(mark, start + skip);
-    if (end < 0) throw this.#error('unclosed', `${mark} that is not closed`);
+    if (end === -1) throw this.#error('unclosed', `${mark} that is not closed`);
     this.#at = end + 1;
     return this.#source.slice(start, this.#at);
   }
@@ -199,7 +199,7 @@ class Scanner {
 
   #skipComment(): void {
     const end = this.#source.indexOf('\n', this.#at);
-    this.#at = end < 0 ? this.#source.length : end;
+    this.#at = end === -1 ? this.#source.length : end;
   }
 
   #several(): CommandError {
