@@ -181,9 +181,11 @@ describe('requests with a grammar', () => {
     async (policy) => {
       const sampling = { maxTokens: 24, temperature: 1, seed: 5n };
       const plain = request('a', [47, 1190, 614], sampling);
-      const free = await run([plain], { policy });
+      // One step a launch, however fast the machine is at the moment.
+      const burst = { tollNs: 0, interTokenLimitNs: 1 };
+      const free = await run([plain], { policy, burst });
       const grammar = compiled(LETTERS);
-      const bound = await run([{ ...plain, grammar }], { policy });
+      const bound = await run([{ ...plain, grammar }], { policy, burst });
       expect(bound.outcomes[0]!.tokens).toHaveLength(24);
       expect(bound.outcomes[0]!.tokens).not.toEqual(free.outcomes[0]!.tokens);
       expect(purposes(bound.stats)).toEqual({ ...purposes(free.stats), grammar: 1 });
