@@ -63,6 +63,25 @@ describe('a gateway before servers', () => {
     expect(Math.min(...shares)).toBeGreaterThan(0);
   });
 
+  it('says that nothing is kept only where all replicas say so', async () => {
+    const servers = [await replica({}, { receipts: 'memory' }), await replica()];
+    const gateway = await gatewayOf(routesTo(...servers.map(({ port }) => port)));
+    const code = async (path: string, init = {}) => {
+      const answer = await fetch(`${gateway.url}${path}`, init);
+      const { error } = (await answer.json()) as { error: { code: string } };
+      return [answer.status, error.code, answer.headers.get('retry-after')];
+    };
+    expect(await code('/v1/receipts/rcpt_none')).toEqual([404, 'receipt_not_found', null]);
+    expect(await code('/v1/responses/resp_none')).toEqual([404, 'response_not_found', null]);
+    await servers[1]!.stop(0);
+    expect(await code('/v1/receipts/rcpt_none')).toEqual([503, 'no_replica', '5']);
+    expect(await code('/v1/responses/resp_none')).toEqual([503, 'no_replica', '5']);
+    const next = { model: 'storyteller', input: 'more', previous_response_id: 'resp_none' };
+    const headers = { 'content-type': 'application/json' };
+    const post = { method: 'POST', headers, body: JSON.stringify(next) };
+    expect(await code('/v1/responses', post)).toEqual([503, 'no_replica', '5']);
+  });
+
   it('lets the streams of a replica that drains end, and starts none there', async () => {
     const servers = [await replica({ pace: 'by-hand' }), await replica({ pace: 'by-hand' })];
     const ports = servers.map(({ port }) => port);

@@ -1,11 +1,13 @@
 import type { RouteTenant } from '@bridgekeeper/control/api';
-import { TENANT_HEADER } from '@bridgekeeper/server/edge';
+import { ApiError, TENANT_HEADER } from '@bridgekeeper/server/edge';
 import type { Fleet, Replica } from '../fleet.ts';
 
 /** Things that replicas keep, whose homes are remembered. */
 const REMEMBERED_MAX = 2 ** 16;
 /** Replicas that are asked for one thing. */
 const SEARCHED_MAX = 64;
+/** What stopped a replica may be over by then. */
+const RETRY_AFTER_SECONDS = 5;
 
 /** Finds the replica that keeps a receipt or a response. */
 export class Homes {
@@ -26,7 +28,8 @@ export class Homes {
 
   /**
    * The replica that has what is at `path` for this tenant: the one that is remembered, or the
-   * first of all that answers 200; null: none has it.
+   * first of all that answers 200; null: none has it. Throws ApiError `no_replica` where one that
+   * may have it does not say.
    */
   async find(
     id: string,
@@ -38,20 +41,35 @@ export class Homes {
     const known = this.#known.get(id);
     if (known !== undefined && keepers.includes(known)) return known;
     const asked = keepers.slice(0, SEARCHED_MAX);
-    const found = await new Promise<Replica | null>((resolve) => {
+    const found = await new Promise<Replica | null>((resolve, reject) => {
       let open = asked.length;
+      let areSure = true;
       if (open === 0) resolve(null);
       for (const replica of asked) {
         ask(replica, path, tenant, authorization, (status) => {
           open -= 1;
+          areSure &&= saysNo(status);
           if (status === 200) resolve(replica);
-          else if (open === 0) resolve(null);
+          else if (open === 0 && areSure) resolve(null);
+          else if (open === 0) reject(unanswered());
         });
       }
     });
     if (found !== null) this.remember(id, found);
     return found;
   }
+}
+
+/**
+ * Whether it answered that it keeps no such thing for who asks. One that is away, is busy or cannot
+ * read what it keeps has not: who is told that there is none does not ask again.
+ */
+const saysNo = (status: number | null) =>
+  status !== null && status >= 400 && status < 500 && status !== 429;
+
+function unanswered(): ApiError {
+  const message = 'A replica that may keep this does not say whether it does: ask again.';
+  return new ApiError('no_replica', message, undefined, { retryAfterSeconds: RETRY_AFTER_SECONDS });
 }
 
 /** Asks a replica for something and tells the status; null: there was no answer. */

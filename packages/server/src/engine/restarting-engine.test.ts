@@ -253,6 +253,19 @@ describe('an engine that failed', () => {
     expect(codeOf(() => submit(engine, 'c'))).toBe('none');
   });
 
+  test('has answered who left before it failed, and the next one is not given that', async () => {
+    const { engine, engines } = start();
+    const [left, stays] = [submit(engine, 'a'), submit(engine, 'b')];
+    // It hangs: nothing is heard of what it is told.
+    engine.cancel('a');
+    expect(left).toEqual([]);
+    engines[0]!.fail(['a', 'b']);
+    expect(left.at(-1)?.finish).toMatchObject({ reason: 'cancelled', crossings: [CROSSED] });
+    await until('it runs again', () => engines.length === 2 && engine.restarting === null);
+    expect(engines[1]!.submitted.map(({ id }) => id)).toEqual(['b']);
+    expect(stays).toEqual([]);
+  });
+
   test('and does not start is tried as often as the budget lets, and has failed', async () => {
     const { engine, engines, refusals, log } = start();
     refusals.push(new EngineError('out-of-memory', 'no room'), new Error('no folder'));

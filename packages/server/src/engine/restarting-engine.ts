@@ -76,6 +76,8 @@ interface Open {
   /** Something of its answer was handed on. */
   hasBegun: boolean;
   isResumed: boolean;
+  /** Nobody waits for it any more. */
+  isCancelled: boolean;
   /** What ended it on an engine that failed, while it waits for the next. */
   lost: GenerationEvent | null;
 }
@@ -156,7 +158,7 @@ export class RestartingEngine implements EngineClient, LiveSource, RestartSource
     const { sampling } = request;
     const seed = sampling.seed ?? this.#drawSeed();
     const seeded = { ...request, sampling: { ...sampling, seed } };
-    const fresh = { hasBegun: false, isResumed: false, lost: null };
+    const fresh = { hasBegun: false, isResumed: false, isCancelled: false, lost: null };
     const open: Open = { request: seeded, onEvent, tokens: [], ...fresh };
     this.#engine.submit(seeded, (event) => this.#receive(open, event));
     this.#open.set(request.id, open);
@@ -164,6 +166,7 @@ export class RestartingEngine implements EngineClient, LiveSource, RestartSource
 
   cancel(id: string): void {
     const open = this.#open.get(id);
+    if (open !== undefined) open.isCancelled = true;
     if (open?.lost == null) this.#engine.cancel(id);
     else this.#end(open, { ...open.lost.finish!, reason: 'cancelled' });
   }
@@ -251,12 +254,15 @@ export class RestartingEngine implements EngineClient, LiveSource, RestartSource
     }
     const isKept = finish.isLost === true && this.#state === 'running' && this.#mayGoOn(open);
     if (isKept) open.lost = event;
-    else this.#end(open, finish, event);
+    // An engine that hangs hears of nothing, and what was cancelled meanwhile is lost with it.
+    else if (open.isCancelled && finish.isLost === true) {
+      this.#end(open, { ...finish, reason: 'cancelled' }, event);
+    } else this.#end(open, finish, event);
   }
 
-  #mayGoOn({ request, hasBegun, isResumed }: Open): boolean {
+  #mayGoOn({ request, hasBegun, isResumed, isCancelled }: Open): boolean {
     const { requests, restarts } = this.#parts.policy;
-    if (isResumed || requests === 'fail' || restarts === 0) return false;
+    if (isCancelled || isResumed || requests === 'fail' || restarts === 0) return false;
     if (!hasBegun) return true;
     return requests === 'continue' && request.sampling.promptLogprobs === undefined;
   }

@@ -1,5 +1,6 @@
-import {
+import fs, {
   chmodSync,
+  cpSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -14,7 +15,7 @@ import { join } from 'node:path';
 import { type ChainHead, sealReceipt, verifyReceiptChain } from '@bridgekeeper/attest';
 import { makeReceiptFacts } from '@bridgekeeper/attest/testing';
 import sqlite from 'node-sqlite3-wasm';
-import { afterEach, beforeEach, describe, expect, it, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, test, vi } from 'vitest';
 import { writeEarlierReceipts } from '../testing/earlier-receipts.ts';
 import { ephemeralSigner } from './signing-key.ts';
 import { type ReceiptRow, ReceiptStore } from './store.ts';
@@ -176,6 +177,44 @@ describe('writing', () => {
     store.append(good);
     store.append([]);
     expect(store.head()).toEqual(good[1]!.sealed.head);
+  });
+
+  it('that fails half-way is taken back then, or before anything else', async () => {
+    const store = open(file);
+    await add(store, 3);
+    const head = store.head();
+    const rows = await rowsAfter(head, 40);
+    let isHalf = 0;
+    const { writeSync } = fs;
+    for (let most = 1; ; most += 9) {
+      let left = most;
+      const write = vi.spyOn(fs, 'writeSync').mockImplementation(((...args: never) => {
+        left -= 1;
+        if (left <= 0) throw new Error('EIO');
+        return (writeSync as (...all: never) => number)(...args);
+      }) as never);
+      try {
+        store.append(rows);
+        break;
+      } catch {
+        write.mockRestore();
+        if (existsSync(`${file}-journal`)) isHalf += 1;
+        // Whoever opens what a process left so, after its end, finds it as it was as well.
+        const copy = join(folder, `copy-${most}.sqlite`);
+        for (const end of ['', '-journal']) {
+          if (existsSync(`${file}${end}`)) cpSync(`${file}${end}`, `${copy}${end}`);
+        }
+        expect(open(copy).head()).toEqual(head);
+        close();
+        expect(store.head()).toEqual(head);
+        expect(kept(store)).toEqual([1, 2, 3]);
+      } finally {
+        write.mockRestore();
+      }
+    }
+    expect(isHalf).toBeGreaterThan(1);
+    expect(store.head().sequence).toBe(43);
+    expect(kept(store)).toHaveLength(43);
   });
 
   it('is refused where the file is no longer the one of its name', async () => {

@@ -1,4 +1,4 @@
-import { chmodSync, rmSync } from 'node:fs';
+import { chmodSync, existsSync, rmSync } from 'node:fs';
 import {
   type ChainHead,
   readSignedReceipt,
@@ -7,6 +7,7 @@ import {
 } from '@bridgekeeper/attest';
 import sqlite from 'node-sqlite3-wasm';
 import { ReceiptsError } from './errors.ts';
+import { journalOf, rollBack } from './journal.ts';
 import { fileAt, isSameFile } from './owner.ts';
 
 type Database = InstanceType<typeof sqlite.Database>;
@@ -72,7 +73,9 @@ export interface StoredLinks {
 export class ReceiptStore {
   /** null: in memory. */
   readonly path: string | null;
-  readonly #database: Database;
+  #database: Database;
+  /** A transaction failed, and so did taking it back: that is done before anything else. */
+  #isTorn = false;
   readonly #file: ReturnType<typeof fileAt>;
   /** By their text: most come with every batch, and parsing them costs more than they do. */
   readonly #statements = new Map<string, Statement>();
@@ -87,6 +90,7 @@ export class ReceiptStore {
       // SQLite locks by this folder. Its owner is the only one to lock, so one that is there is
       // left from a process that was killed.
       if (path !== null) rmSync(`${path}.lock`, { recursive: true, force: true });
+      if (path !== null) rollBack(path, APPLICATION);
       this.#database = path === null ? new sqlite.Database() : new sqlite.Database(path);
       try {
         if (this.#pragma('page_count') === 0) this.#database.exec(`BEGIN; ${TABLES} COMMIT;`);
@@ -248,7 +252,22 @@ export class ReceiptStore {
   close(): void {
     for (const statement of this.#statements.values()) statement.finalize();
     this.#statements.clear();
-    this.#database.close();
+    if (this.#database.isOpen) this.#database.close();
+  }
+
+  /** Throws what files throw, and is tried again then. */
+  #mend(): void {
+    if (!this.#isTorn) return;
+    this.close();
+    rollBack(this.path!, APPLICATION);
+    this.#database = new sqlite.Database(this.path!);
+    this.#isTorn = false;
+  }
+
+  /** What failed outside of a transaction was one by itself. */
+  #failed(): void {
+    if (this.path === null || this.#database.inTransaction) return;
+    this.#isTorn = existsSync(journalOf(this.path));
   }
 
   #run(sql: string, values: Values) {
@@ -267,6 +286,7 @@ export class ReceiptStore {
 
   /** A statement that failed is not used again. */
   #use<T>(sql: string, action: (statement: Statement) => T): T {
+    this.#mend();
     let statement = this.#statements.get(sql);
     if (statement === undefined) {
       statement = this.#database.prepare(sql);
@@ -281,17 +301,23 @@ export class ReceiptStore {
       } catch {
         // It says again why it failed.
       }
+      this.#failed();
       throw error;
     }
   }
 
   #transaction(action: () => void): void {
+    this.#mend();
     this.#database.exec('BEGIN');
     try {
       action();
       this.#database.exec('COMMIT');
     } catch (error) {
-      if (this.#database.inTransaction) this.#database.exec('ROLLBACK');
+      try {
+        if (this.#database.inTransaction) this.#database.exec('ROLLBACK');
+      } finally {
+        this.#failed();
+      }
       throw error;
     }
   }

@@ -1,4 +1,4 @@
-import { SERVER_PORT } from '../product/server-process.ts';
+import { SERVER_PORT, type ServerProcess } from '../product/server-process.ts';
 import { KEYS } from '../product/settings.ts';
 import type { World } from '../product/world.ts';
 import { ClientConnection } from './http.ts';
@@ -31,16 +31,19 @@ export function askEach(
   const expected = expectedTokens(REQUEST).join();
   const endNs = loop.nowNs + PATIENCE_NS;
   let left = 0;
-  const ask = (host: string, key: string) => {
+  const ask = (server: ServerProcess, key: string) => {
+    const { host } = server;
     const connection = new ClientConnection(network, life, host, SERVER_PORT);
     const headers = { 'content-type': 'application/json', authorization: `Bearer ${key}` };
     let status = 0;
     let text = '';
     const answered = (said: string) => {
       connection.close();
-      // An engine that hung at the last is found out by whoever asks next.
-      if (status === 503 && loop.nowNs < endNs) {
-        life.at(loop.nowNs + AGAIN_NS, () => ask(host, key));
+      // An engine that hung at the last is found out by whoever asks next; what it was given keeps
+      // its place in the key's quota until then.
+      const isHeld = status === 429 && server.trouble.isHanging;
+      if ((status === 503 || isHeld) && loop.nowNs < endNs) {
+        life.at(loop.nowNs + AGAIN_NS, () => ask(server, key));
         return;
       }
       left -= 1;
@@ -62,10 +65,10 @@ export function askEach(
       broken: (what) => answered(what),
     });
   };
-  for (const { host } of world.servers) {
+  for (const server of world.servers) {
     for (const key of KEYS) {
       left += 1;
-      life.at(loop.nowNs, () => ask(host, key));
+      life.at(loop.nowNs, () => ask(server, key));
     }
   }
   if (!until(2 * PATIENCE_NS, () => left === 0) && judge.violations.length === 0) {

@@ -58,6 +58,8 @@ export function collectReceipts(world: World, load: Load, losesPower: boolean): 
         judge.violated('receipt-kept', `${id} of ${host} was there, and is gone`);
       } else if (status === 404 && isFinal && !isExcused(receipt)) {
         judge.violated('receipt-promised', `${id} of ${host} was handed out, and there is none`);
+      } else if (status !== 404 && isFinal) {
+        judge.violated('live', `${host} is asked for ${id}, and answers ${status}: ${text}`);
       }
       done();
     });

@@ -115,6 +115,22 @@ export const MUTANTS: readonly Mutant[] = [
     breaks: ['receipt-kept', 'receipt-promised', 'chain-whole', 'orderly'],
   },
   {
+    name: 'journal-left',
+    what: 'a transaction of receipts that was left unfinished is not taken back',
+    file: 'server/dist/receipts/journal.js',
+    find: 'if (journal === null)',
+    replace: 'if (journal !== 0)',
+    breaks: ['receipt-kept', 'chain-whole', 'orderly', 'live'],
+  },
+  {
+    name: 'receipt-denied',
+    what: 'a gateway says that there is no receipt where a replica did not say whether there is',
+    file: 'gateway/dist/http/locate.js',
+    find: 'areSure &&= saysNo(status);',
+    replace: '',
+    breaks: ['receipt-kept', 'receipt-promised'],
+  },
+  {
     name: 'head-before-receipts',
     what: 'the chain’s end is signed before the receipts are on the disk',
     file: 'server/dist/receipts/book.js',

@@ -29,6 +29,11 @@ export class DeviceTrouble {
     this.#random = random;
   }
 
+  /** Whether what is asked of the device that is open never ends. */
+  get isHanging(): boolean {
+    return this.#isHanging;
+  }
+
   /** What has not failed yet does not. */
   calm(): void {
     this.#next = null;
