@@ -1,7 +1,16 @@
 import type { Host, Pool, PoolSpec, Replica } from '../api/fleet.ts';
 import { type Change, REPORT_MS } from './context.ts';
 import { type Miss, Offers } from './placement.ts';
-import { BY_CONTROL, backoffMs, challenge, drain, fail, startReplica, stop, toPhase } from './replicas.ts';
+import {
+  BY_CONTROL,
+  backoffMs,
+  challenge,
+  drain,
+  fail,
+  startReplica,
+  stop,
+  toPhase,
+} from './replicas.ts';
 
 /** A host that says nothing for so long gets nothing new. */
 const LOST_MS = 30_000;
@@ -87,7 +96,7 @@ function step(change: Change, written: Replica): void {
 
 /**
  * A replica whose times were written by a clock that is ahead of this one, a leader's before it or
- * this one's before it was set back: they are as far off as they would be had they been written now.
+ * this one's before it was set back: they are as far off as if they had been written now.
  */
 function onThisClock(change: Change, replica: Replica): Replica {
   const { fleet, nowMs } = change;

@@ -5,7 +5,7 @@ import { isDue, makeAuthority, makeServerCertificate } from './authority.ts';
 const HOUR_MS = 3600_000;
 const NOW_MS = 1_800_000_000_000;
 
-it('makes certificates that hold for clocks which are behind, and anew once its own was', async () => {
+it('makes certificates for clocks that are behind, and anew if its own was ahead', async () => {
   const authority = await makeAuthority(NOW_MS);
   const { certificate } = await makeServerCertificate(authority, ['control'], NOW_MS);
   const { validFrom } = new X509Certificate(certificate);
