@@ -219,7 +219,7 @@ export async function openControl(options: ControlOptions): Promise<OpenControl>
 }
 
 /** How often the certificate of the listener for agents is looked at. */
-const RENEW_CHECK_MS = 6 * 3600 * 1000;
+const RENEW_CHECK_MS = 600 * 1000;
 /** How long the first term may take before the listeners are opened without it. */
 const FIRST_TERM_MS = 5000;
 

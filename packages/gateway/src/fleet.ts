@@ -308,6 +308,15 @@ export class Fleet {
     pool.waiting.remove(placement);
   }
 
+  /** Why a request that has waited for as long as it may is refused. */
+  lateRefusal(pool: Pool, { only, tried }: Placement): ApiError {
+    if (only !== null || this.candidates(pool, tried).length > 0) {
+      return new ApiError('queue_full', 'No replica had room for this request in time.');
+    }
+    const message = 'No replica of this model came up in time.';
+    return new ApiError('no_replica', message, undefined, { retryAfterSeconds: 5 });
+  }
+
   /** A request is in flight at a replica no more. */
   release(pool: Pool, replica: Replica, digest: RouteDigest | null): void {
     replica.inFlight -= 1;

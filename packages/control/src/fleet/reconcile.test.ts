@@ -1,4 +1,4 @@
-import { beforeEach, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 import type { Replica } from '../api/fleet.ts';
 import { PoolSpec } from '../api/fleet.ts';
 import { SYSTEM_CHANCE } from '../system.ts';
@@ -6,7 +6,7 @@ import { pretendedHost } from '../vmm/pretended.ts';
 import { type Change, nothingHeard } from './context.ts';
 import { Fleet } from './fleet.ts';
 import { reconcile } from './reconcile.ts';
-import { forget, toPhase } from './replicas.ts';
+import { drain, forget, toPhase } from './replicas.ts';
 
 const HOSTS = ['host-a', 'host-b'];
 const START_MS = 1e12;
@@ -99,4 +99,60 @@ it('keeps warm replicas without a key, and one that gets its key serves', () => 
   round();
   expect(inPhase('serving')).toMatchObject([{ replica: first!.replica }]);
   expect(inPhase('warm')).toHaveLength(1);
+});
+
+describe('times that a clock wrote which was an hour ahead', () => {
+  const AHEAD_MS = 3600_000;
+
+  it('end a drain, and a start, as long after it was set right as they should', () => {
+    putPool({ replicas: { min: 1, max: 1 }, drainSeconds: 20, startSeconds: 60 });
+    round();
+    obey();
+    round();
+    const [first] = inPhase('serving');
+    round(AHEAD_MS / 1000);
+    drain(change, first!, 'as told');
+    round(0);
+    expect(inPhase('starting')).toHaveLength(1);
+    round(-AHEAD_MS / 1000);
+    const [other] = inPhase('starting');
+    expect(inPhase('draining')).toMatchObject([{ deadlineMs: change.nowMs + 20_000 }]);
+    expect(other!.deadlineMs).toBe(change.nowMs + 60_000);
+    round(20);
+    expect(change.fleet.get('replica', first!.replica)!.phase).toBe('stopping');
+    round(40);
+    expect(change.fleet.get('replica', other!.replica)!.phase).toBe('stopping');
+  });
+
+  it('keep no pool waiting for longer than its failures say', () => {
+    putPool({ replicas: { min: 1, max: 1 } });
+    change.fleet.patch('pool', 'story', { failures: 3, notBeforeMs: change.nowMs + 8500 });
+    round();
+    expect(replicas()).toEqual([]);
+    change.fleet.patch('pool', 'story', { failures: 3, notBeforeMs: change.nowMs + AHEAD_MS });
+    round();
+    expect(inPhase('starting')).toHaveLength(1);
+  });
+
+  it('make no evidence good for longer than its policy says, and have it asked for anew', () => {
+    const ageMs = 86_400_000;
+    putPool({ replicas: { min: 1, max: 1 } });
+    round();
+    obey();
+    round();
+    const [before] = inPhase('serving');
+    const evidence = { ...before!.evidence!, notAfterMs: change.nowMs + ageMs + AHEAD_MS };
+    change.fleet.patch('replica', before!.replica, { evidence });
+    round();
+    const asked = change.fleet.get('replica', before!.replica)!;
+    expect(asked.evidence!.notAfterMs).toBe(change.nowMs + ageMs / 2);
+    expect(asked.challenge).toMatchObject({ atMs: change.nowMs });
+    // A question of the future would make its answer good for as long.
+    const challenge = { nonce: asked.challenge!.nonce, atMs: change.nowMs + AHEAD_MS };
+    change.fleet.patch('replica', before!.replica, { challenge });
+    round();
+    const again = change.fleet.get('replica', before!.replica)!;
+    expect(again.challenge!.atMs).toBe(change.nowMs);
+    expect(again.challenge!.nonce).not.toBe(challenge.nonce);
+  });
 });

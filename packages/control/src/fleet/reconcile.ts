@@ -1,7 +1,16 @@
 import type { Host, Pool, PoolSpec, Replica } from '../api/fleet.ts';
 import { type Change, REPORT_MS } from './context.ts';
 import { type Miss, Offers } from './placement.ts';
-import { BY_CONTROL, challenge, drain, fail, startReplica, stop, toPhase } from './replicas.ts';
+import {
+  BY_CONTROL,
+  backoffMs,
+  challenge,
+  drain,
+  fail,
+  startReplica,
+  stop,
+  toPhase,
+} from './replicas.ts';
 
 /** A host that says nothing for so long gets nothing new. */
 const LOST_MS = 30_000;
@@ -53,8 +62,9 @@ function findLost({ fleet, heard, nowMs }: Change): void {
 }
 
 /** One replica on its own: deadlines, and evidence that gets old. */
-function step(change: Change, replica: Replica): void {
+function step(change: Change, written: Replica): void {
   const { nowMs } = change;
+  const replica = onThisClock(change, written);
   const { phase, deadlineMs, evidence } = replica;
   if (phase === 'stopping') return;
   const isLate = deadlineMs !== null && nowMs >= deadlineMs;
@@ -74,12 +84,34 @@ function step(change: Change, replica: Replica): void {
   }
   const open = replica.challenge;
   if (open !== null) {
-    if (nowMs - open.atMs >= Math.min(ANSWER_MS, maxAgeMs / 4)) challenge(change, replica);
+    const askedMs = nowMs - open.atMs;
+    // What was asked by a clock that was ahead would be believed for longer than it may be.
+    if (askedMs < 0 || askedMs >= Math.min(ANSWER_MS, maxAgeMs / 4)) challenge(change, replica);
     return;
   }
   // Half of its time is left for an answer.
   const isDue = evidence !== null && nowMs >= evidence.notAfterMs - maxAgeMs / 2;
   if (isDue || (phase === 'attesting' && evidence === null)) challenge(change, replica);
+}
+
+/**
+ * A replica whose times were written by a clock that is ahead of this one, a leader's before it or
+ * this one's before it was set back: they are as far off as if they had been written now.
+ */
+function onThisClock(change: Change, replica: Replica): Replica {
+  const { fleet, nowMs } = change;
+  const { phaseSinceMs, deadlineMs, evidence } = replica;
+  const aheadMs = phaseSinceMs - nowMs;
+  let now = replica;
+  if (aheadMs > 0) {
+    const times = { phaseSinceMs: nowMs, deadlineMs: deadlineMs && deadlineMs - aheadMs };
+    now = fleet.patch('replica', replica.replica, times);
+  }
+  const maxAgeMs = maxAgeOf(change, replica);
+  if (evidence === null || maxAgeMs === null || evidence.notAfterMs <= nowMs + maxAgeMs) return now;
+  // How old it is nobody knows: it is asked for anew at once, as when half of its time is over.
+  const notAfterMs = nowMs + maxAgeMs / 2;
+  return fleet.patch('replica', replica.replica, { evidence: { ...evidence, notAfterMs } });
 }
 
 function maxAgeOf({ fleet }: Change, { pool }: Replica): number | null {
@@ -188,7 +220,9 @@ function promote(change: Change, { spec }: Pool, good: readonly Replica[], targe
 
 function grow(change: Change, pool: Pool, count: number, offers: Offers): void {
   const { fleet, nowMs } = change;
-  if (nowMs < pool.notBeforeMs) return;
+  const waitMs = pool.notBeforeMs - nowMs;
+  // None waits for longer than that: a clock that was ahead said so.
+  if (waitMs > 0 && waitMs <= backoffMs(pool.failures)) return;
   for (let index = 0; index < count; index += 1) {
     const miss = overQuota(change, pool.spec) ?? place(change, pool, offers);
     if (miss === null) continue;

@@ -4,6 +4,11 @@ import type { Placed } from './placement.ts';
 
 const BACKOFF_MAX_SECONDS = 300;
 
+/** How long a pool waits after so many failures in a row. */
+export function backoffMs(failures: number): number {
+  return Math.min(BACKOFF_MAX_SECONDS, 2 ** Math.min(failures, 10)) * 1000;
+}
+
 /** Says to a host that something is to be other than before; which command that is. */
 export function command(change: Change, host: string): number {
   const before = change.fleet.get('host', host);
@@ -101,8 +106,7 @@ export function fail(change: Change, replica: Replica, reason: string, hasEnded 
   const pool = fleet.get('pool', replica.pool);
   if (pool !== undefined) {
     const failures = pool.failures + 1;
-    const seconds = Math.min(BACKOFF_MAX_SECONDS, 2 ** Math.min(failures, 10));
-    fleet.patch('pool', pool.pool, { failures, notBeforeMs: nowMs + seconds * 1000 });
+    fleet.patch('pool', pool.pool, { failures, notBeforeMs: nowMs + backoffMs(failures) });
   }
   if (hasEnded) stop(change, replica, reason);
   else drain(change, replica, reason);

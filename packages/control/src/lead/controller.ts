@@ -13,6 +13,8 @@ const RENEW_MS = LEASE_MS / 3;
 /** How long one waits that does not lead, or whose store is away. */
 const RETRY_MS = 250;
 const ROUND_MS = 1000;
+/** A clock that was set back by more than that cannot tell how long ago something was heard. */
+const BACK_MS_MAX = 1000;
 /**
  * Who leads renews. A lease that stands as it is for so many looks is over, whatever the clock of
  * its holder said: it may have been hours ahead.
@@ -119,11 +121,18 @@ export class Controller {
     await term.change({ actor: 'control', operation: null, make: prepare });
     this.#options.onTerm(term);
     const renewing = this.#renew(term);
+    let lastMs = term.heard.sinceMs;
     while (!signal.aborted && !term.isOver) {
       const nudged = new AbortController();
       this.#nudge = () => nudged.abort();
       const startedMs = time.nowMs();
+      const backMs = lastMs - startedMs;
+      lastMs = startedMs;
       try {
+        if (backMs > BACK_MS_MAX) {
+          const message = `this clock was set back by ${backMs / 1000} s: all is heard anew`;
+          throw new Refusal('not-leader', message);
+        }
         await term.change({ actor: 'control', operation: null, make: reconcile });
         this.#options.onRound(Math.max(0, time.nowMs() - startedMs) / 1000);
       } catch (error) {

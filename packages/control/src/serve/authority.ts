@@ -20,8 +20,8 @@ const CURVE = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' } as const;
 const DAY_MS = 24 * 3600 * 1000;
 const AUTHORITY_DAYS = 3650;
 const LEAF_DAYS = 365;
-/** Clocks of hosts differ. */
-const EARLIER_MS = 3600 * 1000;
+/** Clocks differ, and one that signs may be ahead by as much as time zones are apart. */
+const EARLIER_MS = DAY_MS;
 
 export interface Pem {
   readonly certificate: string;
@@ -84,11 +84,14 @@ export async function signAgent(
   }
 }
 
-/** Whether a certificate is to be renewed: a third of its time is left for what may go wrong. */
+/**
+ * Whether a certificate is to be renewed: a third of its time is left for what may go wrong, or the
+ * clock that it was made by was so far ahead that others may not believe it yet.
+ */
 export function isDue(certificate: string, nowMs: number): boolean {
   const { validFrom, validTo } = new X509Certificate(certificate);
   const [from, to] = [Date.parse(validFrom), Date.parse(validTo)];
-  return nowMs >= to - (to - from) / 3;
+  return nowMs >= to - (to - from) / 3 || nowMs < from + EARLIER_MS / 2;
 }
 
 /** A key of an agent's own, or the one that it has in PEM, and the request to sign it. */

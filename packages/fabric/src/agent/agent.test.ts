@@ -118,6 +118,26 @@ describe('a life', () => {
     expect(agent.state.tenancies).toMatchObject([{ phase: 'activated', partition: 5 }]);
     expect(world.history.filter((line) => / (vm|attest|admit) /.test(line))).toEqual([]);
   });
+
+  it('of a partition alone resets no GPU that somebody else’s guest still has', async () => {
+    const { world, agent } = await started();
+    const [tenancy] = desired([[3, 4]]).tenancies;
+    await agent.apply({ ...desired([]), tenancies: [{ ...tenancy!, guest: null }] });
+    await rounds(world, agent, 10);
+    const gpus = world.gpus.filter(({ module }) => module === 3 || module === 4);
+    for (const gpu of gpus) gpu.holders = [1234];
+    await agent.apply(desired([], { sequence: 2 }));
+    const before = world.history.length;
+    await rounds(world, agent, 10);
+    const resets = () => world.history.slice(before).filter((line) => / reset /.test(line));
+    expect(resets()).toEqual([]);
+    expect(agent.state.tenancies).toMatchObject([{ phase: 'deactivated' }]);
+    for (const gpu of gpus) gpu.holders = [];
+    await rounds(world, agent, 3);
+    expect(resets()).toHaveLength(2);
+    expect(agent.state).toMatchObject({ tenancies: [], claims: {}, quarantine: {} });
+    expect(world.watcher.violations).toEqual([]);
+  });
 });
 
 describe('evidence', () => {

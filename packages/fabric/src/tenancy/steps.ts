@@ -318,8 +318,10 @@ export const STEPS: Steps = {
     change: 'release',
     restart: 'resets again: the claim holds until the state says that they are free',
     limitSeconds: () => SECONDS.short,
-    async act(tenancy, { state, hands }) {
+    async act(tenancy, { state, sight, hands }) {
       if (isUnfenced(tenancy)) return tenancy;
+      // Where there is no VM of ours, somebody else's guest may still run on them.
+      if (gpusOf(tenancy, state, sight).some(({ holders }) => holders.length > 0)) return null;
       for (const bdf of bdfsOf(tenancy, state)) await hands.control.reset(bdf);
       return tenancy;
     },

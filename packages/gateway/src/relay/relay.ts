@@ -189,8 +189,9 @@ export class Relay implements Exchange, Placement {
     this.#heard = false;
     if (this.#replica === null) {
       if (this.#checksWithout <= waitingChecksMax) return;
-      this.#parts.fleet.withdraw(this.request.pool, this);
-      this.refuse(new ApiError('queue_full', 'No replica had room for this request in time.'));
+      const { fleet } = this.#parts;
+      fleet.withdraw(this.request.pool, this);
+      this.refuse(fleet.lateRefusal(this.request.pool, this));
     } else if (this.#isBlocked) {
       if (this.#checksWithout > stalledChecksMax) this.#cut('left');
     } else if (this.#checksWithout > silentChecksMax) this.#connection?.destroy('stalled');

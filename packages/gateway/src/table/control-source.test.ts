@@ -58,7 +58,11 @@ function tableOf(sequence: number, models: readonly string[]): RoutingTable {
   return readRoutes(JSON.stringify({ pools, tenants: [] }), sequence, 'a test').table;
 }
 
-async function follow(control: { url: string; others?: string[] }, stateFile?: string) {
+async function follow(
+  control: { url: string; others?: string[] },
+  stateFile?: string,
+  changes: Parameters<typeof startGatewayWith>[1] = {},
+) {
   const folder = await mkdtemp(join(tmpdir(), 'bridgekeeper-routes-'));
   closing.push(() => rm(folder, { recursive: true }));
   const path = stateFile ?? join(folder, 'routes.json');
@@ -69,7 +73,7 @@ async function follow(control: { url: string; others?: string[] }, stateFile?: s
     name: 'g',
     stateFile: path,
   } as const;
-  const gateway = await startGatewayWith(source);
+  const gateway = await startGatewayWith(source, changes);
   closing.push(() => gateway.stop(0));
   const models = () => [...gateway.fleet.table.pools.keys()].sort();
   const sequence = () => gateway.fleet.table.sequence;
@@ -150,10 +154,8 @@ test('a gateway that starts while control is away has the last table', async () 
   await expect(follow(control, first.path)).rejects.toMatchObject({ code: 'bad-table' });
 });
 
-test('a pool that sleeps is woken once, and reports say what there is', async () => {
-  const control = await scriptedControl();
-  const { gateway, sequence } = await follow(control);
-  await control.listens(1);
+/** The table of a pool `a` that sleeps, for a tenant whose key is "a". */
+function asleep(coldStartSeconds: number): object {
   const table = tableOf(5, ['a']);
   const key = 'ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb';
   const routes = {
@@ -161,17 +163,26 @@ test('a pool that sleeps is woken once, and reports say what there is', async ()
     tenants: [{ name: 't', keySha256: [key] }],
   };
   const [tenant] = readRoutes(JSON.stringify(routes), 0, 'a test').table.tenants;
-  const pools = table.pools.map((pool) => ({ ...pool, state: 'asleep', coldStartSeconds: 40 }));
+  const pools = table.pools.map((pool) => ({ ...pool, state: 'asleep', coldStartSeconds }));
   const keys = [{ digest: key, tenant: 't', keyId: `key_${'0'.repeat(26)}`, notAfterMs: null }];
-  control.say('table', { ...table, pools, tenants: [tenant], keys });
+  return { ...table, pools, tenants: [tenant], keys };
+}
+
+const complete = (url: string) =>
+  fetch(`${url}/v1/completions`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json', authorization: 'Bearer a' },
+    body: JSON.stringify({ model: 'a', prompt: 'x' }),
+  });
+
+test('a pool that sleeps is woken once, and reports say what there is', async () => {
+  const control = await scriptedControl();
+  const { gateway, sequence } = await follow(control);
+  await control.listens(1);
+  control.say('table', asleep(40));
   await until('it came', () => sequence() === 5);
   for (let count = 0; count < 3; count++) {
-    const answer = await fetch(`${gateway.url}/v1/completions`, {
-      method: 'POST',
-      // The key is "a".
-      headers: { 'content-type': 'application/json', authorization: 'Bearer a' },
-      body: JSON.stringify({ model: 'a', prompt: 'x' }),
-    });
+    const answer = await complete(gateway.url);
     expect(answer.status).toBe(503);
     expect(answer.headers.get('retry-after')).toBe('40');
   }
@@ -183,6 +194,20 @@ test('a pool that sleeps is woken once, and reports say what there is', async ()
   const [first, second] = control.reports.slice(-2);
   expect(second!.sequence).toBeGreaterThan(first!.sequence);
   expect(control.reports.at(-1)!.pools).toMatchObject([{ pool: 'a', requests: 3, inFlight: 0 }]);
+});
+
+test('a request for a pool that does not come up is told so, not that all is taken', async () => {
+  const control = await scriptedControl();
+  const changes = { holdSeconds: 40, queueTimeout: 2 };
+  const { gateway, sequence } = await follow(control, undefined, changes);
+  await control.listens(1);
+  control.say('table', asleep(40));
+  await until('it came', () => sequence() === 5);
+  const answer = await complete(gateway.url);
+  expect(answer.status).toBe(503);
+  expect(await answer.json()).toMatchObject({
+    error: { code: 'no_replica', message: 'No replica of this model came up in time.' },
+  });
 });
 
 test('of several controls the one that leads is followed, and then the next', async () => {

@@ -53,6 +53,7 @@ export class SimulatedVmm {
   readonly #settings: ServerSettings;
   readonly #watch: GuestWatch;
   #made = 0;
+  #boots = 0;
 
   /** null: its GPUs are in no fabric. */
   readonly #fabric: FabricProcess | null;
@@ -102,6 +103,7 @@ export class SimulatedVmm {
 
   /** The host has lost its power: nothing is left of any guest. */
   losePower(): void {
+    this.#boots += 1;
     for (const { server, pid } of [...this.guests.values()]) {
       server.bury();
       if (pid !== null) this.#fabric?.release(pid);
@@ -116,10 +118,13 @@ export class SimulatedVmm {
     return new Promise((resolve, reject) => {
       const isLost = this.#random.chance(this.failing);
       const isDone = !isLost || this.#random.chance(0.5);
+      const boots = this.#boots;
       const wayNs = () => this.#random.between(CALL_NS.least, CALL_NS.most) / 2;
       loop.at(
         loop.nowNs + wayNs(),
         () => {
+          // What was on its way to a host that lost its power is lost with it.
+          if (this.#boots !== boots) return;
           const result = isDone ? act() : undefined;
           if (isLost) judge.note(`${this.host} ${name} has no answer`);
           life.at(loop.nowNs + wayNs(), () => {

@@ -8,6 +8,11 @@ interface Acknowledged {
   readonly gpus: number;
 }
 
+/** One that was not answered may still be on its way. */
+interface Unanswered extends Acknowledged {
+  readonly sentNs: number;
+}
+
 /** What an operator does while things go wrong, and what it was told of it. */
 export class Operations {
   readonly #world: World;
@@ -15,6 +20,8 @@ export class Operations {
   readonly #random: Random;
   /** By pool; null: it is not known whether the last change was written. */
   readonly #acknowledged = new Map<string, Acknowledged | null>();
+  /** By pool: a connection that ends takes back nothing of what was sent over it. */
+  readonly #unanswered = new Map<string, Unanswered[]>();
   #made = 0;
 
   constructor(world: World, fleet: Fleet, random: Random) {
@@ -76,10 +83,15 @@ export class Operations {
         : poolOf(shape, replicas, { gpus, replicas: { min: Math.min(1, replicas), max: 3 } });
     this.#made += 1;
     this.#acknowledged.set(pool, null);
+    const sentNs = this.#world.loop.nowNs;
+    const said = { replicas: body.replicas.min, gpus };
     const { status } = await operator.call('PUT', `/v1/pools/${pool}`, body);
     this.#note(`put ${pool} ${replicas} of ${gpus}`, status);
+    if (status === null) {
+      this.#unanswered.set(pool, [...(this.#unanswered.get(pool) ?? []), { ...said, sentNs }]);
+    }
     if (status !== 200) return;
-    this.#acknowledged.set(pool, { replicas: body.replicas.min, gpus });
+    this.#acknowledged.set(pool, said);
     this.#compare([pool]);
   };
 
@@ -108,15 +120,24 @@ export class Operations {
     judge.reached(`operator: ${what.split(' ', 1)[0]} ${status}`);
   }
 
-  /** What was acknowledged is written. */
+  /**
+   * What was acknowledged is written, unless what was sent before it, and never answered, has come
+   * after it: so it is with HTTP, and no server can know of it.
+   */
   #compare(pools: readonly string[]): void {
     const { judge } = this.#fleet;
     for (const pool of pools) {
       const known = this.#acknowledged.get(pool);
       if (known === null || known === undefined) continue;
       const written = judge.pool(pool);
+      const isWritten = ({ gpus, replicas }: Acknowledged) =>
+        written?.gpus === gpus && written?.replicas.min === replicas;
+      const late = (this.#unanswered.get(pool) ?? []).filter(
+        ({ sentNs }) => this.#world.loop.nowNs - sentNs <= UNDER_WAY_NS,
+      );
+      if (!isWritten(known) && late.some(isWritten)) this.#world.judge.reached('late change');
       this.#world.judge.require(
-        written?.gpus === known.gpus && written?.replicas.min === known.replicas,
+        isWritten(known) || late.some(isWritten),
         'acknowledged',
         () =>
           `${pool} was acknowledged as ${JSON.stringify(known)}, and is ${JSON.stringify(written)}`,
@@ -127,6 +148,8 @@ export class Operations {
 
 /** A guest has started by then, and may not have shown evidence yet. */
 const SECOND_THOUGHT_MS = 8000;
+/** The longest cut of a path, and as long as an answer is waited for. */
+const UNDER_WAY_NS = 75e9;
 const ALL_MODULES = [1, 2, 3, 4, 5, 6, 7, 8];
 
 /** Of one tenant alone, under its quota of GPUs. */

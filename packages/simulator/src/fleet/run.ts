@@ -87,7 +87,8 @@ export function runFleet(run: FleetRun): Readonly<Record<string, number>> {
       });
     });
     if (!until(CALM_NS, () => isSettled) && !isBroken()) {
-      judge.violated('live', 'control does not take what an operator says');
+      const { state } = fleet.judge;
+      judge.violated('live', `control does not take what an operator says, and there is ${state}`);
     }
     if (!until(CALM_NS, () => load.isDone) && !isBroken()) {
       judge.violated('live', `${load.open} requests have not ended`);
