@@ -102,7 +102,7 @@ function partsOf(path: string): number {
 
 describe('a transaction that was left unfinished', () => {
   it.each([
-    { parts: 1, cachePages: 500, step: 9 },
+    { parts: 1, cachePages: 500, step: 4 },
     { parts: 2, cachePages: 4, step: 11 },
   ])('is taken back wherever it ended: a journal of $parts', ({ parts, cachePages, step }) => {
     const before = make();
