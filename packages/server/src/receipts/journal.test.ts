@@ -150,6 +150,20 @@ describe('a transaction that was left unfinished', () => {
     expect(readFileSync(file).equals(before)).toBe(true);
   });
 
+  it('goes where its database was moved away, or is empty', () => {
+    make();
+    expect(endBefore(at(50), UPDATE, 4)).toBe(true);
+    const journal = readFileSync(journalOf(file));
+    rmSync(file);
+    rollBack(file, APPLICATION);
+    expect([file, journalOf(file)].map((path) => existsSync(path))).toEqual([false, false]);
+    writeFileSync(file, '');
+    writeFileSync(journalOf(file), journal);
+    rollBack(file, APPLICATION);
+    expect(readFileSync(file)).toHaveLength(0);
+    expect(existsSync(journalOf(file))).toBe(false);
+  });
+
   it('is left alone in a database of somebody else', () => {
     make(APPLICATION + 1);
     expect(endBefore(at(50), UPDATE, 4)).toBe(true);

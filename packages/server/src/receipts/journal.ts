@@ -7,6 +7,7 @@ import {
   openSync,
   readSync,
   rmSync,
+  statSync,
   writeSync,
 } from 'node:fs';
 import { dirname } from 'node:path';
@@ -40,23 +41,27 @@ export const journalOf = (path: string) => `${path}-journal`;
  * Nothing to do where there is none. SQLite itself does so when it opens a file, but not in this
  * build: it first looks whether another process writes, and takes its own lock for that one's. For
  * who owns the file. Done again, it does the same. Databases of another `application` are left
- * alone: somebody else may be writing to them. Throws what files throw.
+ * alone: somebody else may be writing to them. Where there is none, or an empty one, its journal is
+ * of one that was moved away, and goes, as SQLite has it. Throws what files throw.
  */
 export function rollBack(path: string, application: number): void {
   const journal = openIfThere(journalOf(path), constants.O_RDWR);
   if (journal === null) return;
   try {
     const first = headerAt(journal, 0, null);
-    const isOurs = withFile(path, constants.O_RDWR, (database) => {
-      // Where nothing was there before, nothing may be there yet that says whose it is.
-      if (first?.pages !== 0 && applicationOf(database) !== application) return false;
-      // What is put back from it has to be there to be put back again.
-      fsyncSync(journal);
-      // Without a whole header nothing of the database was written yet.
-      if (first !== null) putBack(journal, first, database);
-      return true;
-    });
-    if (!isOurs) return;
+    const isThere = (statSync(path, { throwIfNoEntry: false })?.size ?? 0) > 0;
+    const isOthers =
+      isThere &&
+      !withFile(path, constants.O_RDWR, (database) => {
+        // Where nothing was there before, nothing may be there yet that says whose it is.
+        if (first?.pages !== 0 && applicationOf(database) !== application) return false;
+        // What is put back from it has to be there to be put back again.
+        fsyncSync(journal);
+        // Without a whole header nothing of the database was written yet.
+        if (first !== null) putBack(journal, first, database);
+        return true;
+      });
+    if (isOthers) return;
   } finally {
     closeSync(journal);
   }
