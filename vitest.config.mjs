@@ -10,8 +10,6 @@ const alone = ['packages/device/dist/cuda/**/*.test.js', 'packages/engine/dist/c
 export default defineConfig({
   test: {
     pool: 'forks',
-    // What is compiled needs no further transforming.
-    experimental: { viteModuleRunner: false, nodeLoader: false },
     maxWorkers: 2,
     testTimeout: 120_000,
     hookTimeout: 60_000,
