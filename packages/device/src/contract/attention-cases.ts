@@ -263,8 +263,10 @@ async function checkAttention(bench: Workbench, test: AttentionCase): Promise<vo
     // Where lines bring nothing, their own are there.
     return lineKv === 'none' ? Math.max(...own) + 1 : Math.min(...own);
   });
-  const before = stored(bench, paged.history(history), kvFormat);
-  const qkv = bench.random(batch.rows.length * paged.qkvWidth, 2);
+  const before = bench.once(`kv ${history} ${kvFormat}`, () =>
+    stored(bench, paged.history(history), kvFormat),
+  );
+  const qkv = bench.once('qkv', () => bench.random(batch.rows.length * paged.qkvWidth, 2));
   const norms = [bench.random(headDim), bench.random(headDim)] as const;
   const sinks = hasSinks ? bench.random(paged.heads, 3) : null;
   const { rotaryDim = headDim, normOffset = 0 } = test;
@@ -290,7 +292,7 @@ async function checkAttention(bench: Workbench, test: AttentionCase): Promise<vo
     phase,
   });
   const what = describe(paged, test);
-  const wanted = bench.reference(what, () =>
+  const wanted = bench.once(what, () =>
     expected(paged, test, { qkv, kv: before.values, rope, norms, sinks }),
   );
   const lines = await bench.download(out);

@@ -1,7 +1,10 @@
 import type { Device } from '../device.ts';
 
-/** What cases expect, by what it is of: computed once where several devices are held to them. */
-export type References = Map<string, unknown>;
+/**
+ * Inputs and expected results of cases by what they are, and how many numbers were drawn then: made
+ * once where several devices are held to a case.
+ */
+export type MadeOnce = Map<string, { readonly value: unknown; readonly draws: number }>;
 
 /**
  * One promise that every device keeps. `run` throws, with a message fit for a report, when it is
@@ -13,7 +16,7 @@ export interface ContractCase {
   readonly arithmetic: boolean;
   /** Leaves the device closed: give it one of its own. */
   readonly closesDevice: boolean;
-  run(device: Device, references?: References): Promise<void>;
+  run(device: Device, made?: MadeOnce): Promise<void>;
 }
 
 /** A case that any device can run and that leaves it as it was. */

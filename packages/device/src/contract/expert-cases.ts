@@ -254,15 +254,15 @@ async function uploadGroups(bench: Workbench, test: ExpertCase, chosen: readonly
 async function experts(bench: Workbench, format: ExpertFormat, rows: number, inputs: number) {
   const { dice } = bench;
   if (format === 'element') {
-    const values = bench.random(rows * inputs);
+    const values = bench.once('experts', () => bench.random(rows * inputs));
     const element = { format, scales: null, blockOutputs: 1, blockInputs: 1 } as const;
     return { values: () => values, weight: await bench.upload(values), ...element };
   }
   if (format === 'mxfp4') {
-    const bytes = filled(new Uint8Array((rows * inputs) / 2), () => dice.integer(0, 255));
-    const scales = filled(new Uint8Array((rows * inputs) / MXFP4_BLOCK), () =>
-      dice.integer(123, 126),
-    );
+    const { bytes, scales } = bench.once('experts in mxfp4', () => ({
+      bytes: filled(new Uint8Array((rows * inputs) / 2), () => dice.integer(0, 255)),
+      scales: filled(new Uint8Array((rows * inputs) / MXFP4_BLOCK), () => dice.integer(123, 126)),
+    }));
     return {
       values: () => referenceMxfp4(bytes, scales),
       weight: await bench.uploadBytes(bytes),
@@ -272,10 +272,12 @@ async function experts(bench: Workbench, format: ExpertFormat, rows: number, inp
       blockInputs: MXFP4_BLOCK,
     };
   }
-  const codes = filled(new Uint8Array(rows * inputs), () => {
-    const code = dice.integer(0, 253);
-    return code < 127 ? code : code + 1;
-  });
+  const codes = bench.once('experts in FP8', () =>
+    filled(new Uint8Array(rows * inputs), () => {
+      const code = dice.integer(0, 253);
+      return code < 127 ? code : code + 1;
+    }),
+  );
   const block = [rows % 32 === 0 ? 32 : 1, Math.min(inputs, 128)] as const;
   const blocks = Math.ceil(rows / block[0]) * Math.ceil(inputs / block[1]);
   const scales = filled(new Float32Array(blocks), () => 0.004 * (1 + dice.uniform()));
@@ -299,7 +301,7 @@ async function checkGate(bench: Workbench, test: ExpertCase, form: GateForm): Pr
   const { format, count, topK, experts: number, inputs, outputs: inner } = test;
   const isInterleaved = form === CLAMPED;
   const { values, ...matrix } = await experts(bench, format, number * 2 * inner, inputs);
-  const input = bench.random(count * inputs, 0.3);
+  const input = bench.once('input', () => bench.random(count * inputs, 0.3));
   const bias = test.hasBias ? bench.random(number * 2 * inner) : null;
   const chosen = choose(bench, test);
   const out = await bench.output(count * topK * inner);
@@ -317,7 +319,7 @@ async function checkGate(bench: Workbench, test: ExpertCase, form: GateForm): Pr
   const lines = await bench.download(out);
   const of = chosen.flatMap((expert, assignment) => (expert < 0 ? [] : [{ expert, assignment }]));
   const what = describe('expert-gate', test);
-  const wanted = bench.reference(`${what} ${form.alpha}`, () => {
+  const wanted = bench.once(`${what} ${form.alpha}`, () => {
     const weights = values();
     return of.flatMap(({ expert, assignment }) => {
       const line = Math.floor(assignment / topK) * inputs;
@@ -349,9 +351,12 @@ async function checkDown(
   const { values, ...matrix } = await experts(bench, format, number * outputs, inputs);
   const chosen = choose(bench, test);
   // Lines of assignments to no expert are poison.
-  const input = bench.random(count * topK * inputs, 0.3);
-  chosen.forEach((expert, i) => {
-    if (expert < 0) input.fill(Number.NaN, i * inputs, (i + 1) * inputs);
+  const input = bench.once('input', () => {
+    const lines = bench.random(count * topK * inputs, 0.3);
+    chosen.forEach((expert, i) => {
+      if (expert < 0) lines.fill(Number.NaN, i * inputs, (i + 1) * inputs);
+    });
+    return lines;
   });
   const bias = test.hasBias ? bench.random(number * outputs) : null;
   const weights = bench.dice.values(count * topK);
@@ -370,7 +375,7 @@ async function checkDown(
     workspace: await bench.poisoned(expertDownWorkspace(test), 'contract workspace'),
   });
   const what = describe('expert-down', test);
-  const wanted = bench.reference(`${what} ${epilogue}`, () => {
+  const wanted = bench.once(`${what} ${epilogue}`, () => {
     const matrixValues = values();
     const sums = Float64Array.from(before, (value) => (epilogue === 'add' ? value : 0));
     chosen.forEach((expert, assignment) => {

@@ -67,16 +67,18 @@ interface LinearCase {
 async function matrix(bench: Workbench, { size: [, inputs, outputs], block, group }: LinearCase) {
   if (group !== undefined) return int4Matrix(bench, inputs, outputs, group);
   if (block === null) {
-    const values = bench.random(outputs * inputs);
+    const values = bench.once('matrix', () => bench.random(outputs * inputs));
     const element = { format: 'element', scales: null, blockOutputs: 1, blockInputs: 1 } as const;
     return { values: () => values, weight: await bench.upload(values), ...element };
   }
   const [blockOutputs, blockInputs] = block;
   // Every code but the two NaNs, subnormals among them.
-  const codes = filled(new Uint8Array(outputs * inputs), () => {
-    const code = bench.dice.integer(0, 253);
-    return code < 127 ? code : code + 1;
-  });
+  const codes = bench.once('codes', () =>
+    filled(new Uint8Array(outputs * inputs), () => {
+      const code = bench.dice.integer(0, 253);
+      return code < 127 ? code : code + 1;
+    }),
+  );
   const columns = Math.ceil(inputs / blockInputs);
   const scales = filled(
     new Float32Array(Math.ceil(outputs / blockOutputs) * columns),
@@ -96,10 +98,12 @@ async function matrix(bench: Workbench, { size: [, inputs, outputs], block, grou
 async function int4Matrix(bench: Workbench, inputs: number, outputs: number, group: number) {
   // Four codes of a draw: there are many.
   let drawn = 0;
-  const codes = filled(new Uint8Array(outputs * inputs), (i) => {
-    drawn = i % 4 === 0 ? bench.dice.integer(0, 0xffff) : drawn >> 4;
-    return drawn & 15;
-  });
+  const codes = bench.once('int4 codes', () =>
+    filled(new Uint8Array(outputs * inputs), (i) => {
+      drawn = i % 4 === 0 ? bench.dice.integer(0, 0xffff) : drawn >> 4;
+      return drawn & 15;
+    }),
+  );
   const groups = inputs / group;
   const scales = bf16Values(bench.dice.values(outputs * groups, 0.01));
   const zeros = filled(new Uint8Array(outputs * groups), () => bench.dice.integer(0, 16));
@@ -223,7 +227,7 @@ async function checkLinear(bench: Workbench, test: LinearCase): Promise<void> {
   });
   const asked = { ...sizes, normOffset, activation, epsilon };
   const what = describe(test);
-  const expected = bench.reference(what, () =>
+  const expected = bench.once(what, () =>
     referenceLinear({ ...asked, input, norm, weight: values(), bias, out: before }),
   );
   expectClose(what, await bench.download(out, outType), expected, bench.tolerance);

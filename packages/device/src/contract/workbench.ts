@@ -13,7 +13,7 @@ import {
 } from '../device.ts';
 import type { OpArgs, OpName } from '../ops.ts';
 import { sampleUniform } from '../random.ts';
-import { type ContractCase, expectThat, type References } from './case.ts';
+import { type ContractCase, expectThat, type MadeOnce } from './case.ts';
 
 /**
  * Bytes after every slice that a kernel must leave alone, and what they hold. All ones is a NaN in
@@ -26,12 +26,8 @@ const GUARD = new Uint8Array(GUARD_BYTES).fill(POISON);
 /** Repeatable random numbers of one case. */
 export class Dice {
   readonly #seed: number;
-  #draws = 0;
-
   /** How many numbers were drawn: with the seed, which. */
-  get draws(): number {
-    return this.#draws;
-  }
+  draws = 0;
 
   constructor(seed: number) {
     this.#seed = seed;
@@ -39,8 +35,8 @@ export class Dice {
 
   /** In [0, 1). */
   uniform(): number {
-    this.#draws += 1;
-    return sampleUniform(this.#seed, 0x5eed, this.#draws);
+    this.draws += 1;
+    return sampleUniform(this.#seed, 0x5eed, this.draws);
   }
 
   /** An integer in [low, high]. */
@@ -80,11 +76,11 @@ export class Workbench {
   readonly #buffers: DeviceBuffer[] = [];
   readonly #hosts: HostBuffer[] = [];
   readonly #idle: HostBuffer[] = [];
-  readonly #references: References;
+  readonly #made: MadeOnce | undefined;
   readonly #name: string;
 
-  constructor(device: Device, seed = 1, name = '', references: References = new Map()) {
-    this.#references = references;
+  constructor(device: Device, seed = 1, name = '', made?: MadeOnce) {
+    this.#made = made;
     this.#name = name;
     this.device = device;
     this.stream = device.createStream('contract');
@@ -94,13 +90,20 @@ export class Workbench {
   }
 
   /**
-   * What `compute`, which draws no numbers, makes of those drawn so far; `what` tells it from
-   * others of the same numbers. Another device of this element type may have left it here.
+   * What `make` makes of the numbers drawn so far and those that it draws; `what` tells it from
+   * others that begin at the same numbers. Another device of this element type may have left it
+   * here: it must not be written to.
    */
-  reference<T>(what: string, compute: () => T): T {
+  once<T>(what: string, make: () => T): T {
     const key = [this.#name, this.element, this.dice.draws, what].join('\n');
-    if (!this.#references.has(key)) this.#references.set(key, compute());
-    return this.#references.get(key) as T;
+    const known = this.#made?.get(key);
+    if (known !== undefined) {
+      this.dice.draws = known.draws;
+      return known.value as T;
+    }
+    const value = make();
+    this.#made?.set(key, { value, draws: this.dice.draws });
+    return value;
   }
 
   launch<Name extends OpName>(name: Name, args: OpArgs[Name]): void {
@@ -246,8 +249,8 @@ export function benchCase(
     name,
     arithmetic: needs === 'arithmetic',
     closesDevice: false,
-    run: async (device, references) => {
-      const bench = new Workbench(device, name.length, name, references);
+    run: async (device, made) => {
+      const bench = new Workbench(device, name.length, name, made);
       try {
         await run(bench);
         await bench.stream.synchronize();

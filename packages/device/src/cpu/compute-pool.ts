@@ -1,7 +1,9 @@
-import { once } from 'node:events';
-import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads';
-import type { ComputeMessage, ComputeWorkerData } from './messages.ts';
+import { MessageChannel, type MessagePort } from 'node:worker_threads';
+import type { ComputeMessage, ComputeTask } from './messages.ts';
 import type { SharedControl } from './shared-control.ts';
+import { Threads } from './threads.ts';
+
+const THREADS = new Threads(new URL('./compute-worker.js', import.meta.url));
 
 /**
  * The threads that stand for the GPU. When one of them ends before the device is closed, the device
@@ -19,32 +21,17 @@ export class ComputePool {
   /** Resolves when all `parts` threads run. */
   static async start(control: SharedControl, parts: number): Promise<ComputePool> {
     const ports: MessagePort[] = [];
-    const workers = Array.from({ length: parts }, (_, part) => {
+    const threads = Array.from({ length: parts }, (_, part) => {
       const { port1, port2 } = new MessageChannel();
       ports.push(port1);
       // The workers answer through shared memory: a port must not keep the process running.
       port1.unref();
-      const workerData = { control: control.memory, port: port2, part, parts };
-      return new Worker(new URL('./compute-worker.js', import.meta.url), {
-        workerData: workerData satisfies ComputeWorkerData,
-        transferList: [port2],
-      });
+      const task: ComputeTask = { control: control.memory, port: port2, part, parts };
+      return THREADS.start(task, (message) => control.fail(`a compute thread ended: ${message}`));
     });
-    const exits = workers.map(
-      (worker) =>
-        new Promise<void>((resolve) => {
-          const end = () => {
-            control.end('dead');
-            resolve();
-          };
-          worker.once('exit', end);
-          worker.on('error', (error) => control.fail(`a compute thread ended: ${error.message}`));
-        }),
-    );
-    await Promise.race([
-      Promise.all(workers.map((worker) => once(worker, 'online'))),
-      Promise.all(exits),
-    ]);
+    const exits = threads.map(({ ended }) => ended.then(() => control.end('dead')));
+    const begun = threads.map((thread) => thread.begun);
+    await Promise.race([Promise.all(begun), Promise.all(exits)]);
     return new ComputePool(ports, exits);
   }
 

@@ -1,6 +1,6 @@
 import { profileLaw, referenceProfile } from '@bridgekeeper/bridge';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { References } from '../contract/case.ts';
+import type { MadeOnce } from '../contract/case.ts';
 import { contractCases } from '../contract/index.ts';
 import { samplingCases } from '../contract/sampling-cases.ts';
 import { Workbench } from '../contract/workbench.ts';
@@ -24,15 +24,22 @@ function onDevice(options: CpuDeviceOptions, tests: (device: () => CpuDevice) =>
 
 const SAMPLING = new Set(samplingCases);
 
-/** The same for all settings: they have the longest to compute. */
-const references: References = new Map();
-afterAll(() => references.clear());
+describe('the contract', () => {
+  const devices = new Map<string, CpuDevice>();
+  beforeAll(async () => {
+    for (const [setting, options] of SETTINGS) devices.set(setting, await openCpuDevice(options));
+  });
+  afterAll(() => Promise.all([...devices.values()].map((device) => device.close())));
 
-describe.each(SETTINGS)('the contract on %s', (_, options) => {
-  onDevice(options, (device) => {
-    it.each(contractCases.filter((one) => !SAMPLING.has(one)))('$name', async ({ run }) => {
-      await run(device(), references);
-      expect(device().counters().allocatedBytes).toBe(0);
+  describe.each(contractCases.filter((one) => !SAMPLING.has(one)))('$name', ({ run }) => {
+    // Making inputs and references takes longer than what the devices do with them.
+    const made: MadeOnce = new Map();
+    afterAll(() => made.clear());
+
+    it.each(SETTINGS)('on %s', async (setting) => {
+      const device = devices.get(setting)!;
+      await run(device, made);
+      expect(device.counters().allocatedBytes).toBe(0);
     });
   });
 });

@@ -1,10 +1,13 @@
-import { Worker } from 'node:worker_threads';
+import { MessageChannel, type MessagePort } from 'node:worker_threads';
 import type { Crossing, CrossingRecord } from '@bridgekeeper/bridge';
 import type { CopyRequest, Lane } from '../device.ts';
 import { DeviceError } from '../errors.ts';
 import { CpuStream, type StreamHub } from './cpu-stream.ts';
-import type { CopyAnswer, CopyOrder, LaneMessage, LaneWorkerData } from './messages.ts';
+import type { CopyAnswer, CopyOrder, LaneMessage, LaneTask } from './messages.ts';
 import type { SharedControl } from './shared-control.ts';
+import { Threads } from './threads.ts';
+
+const THREADS = new Threads(new URL('./lane-worker.js', import.meta.url));
 
 interface Waiting {
   resolve(record: CrossingRecord): void;
@@ -16,34 +19,33 @@ interface Waiting {
  * dead.
  */
 export class LaneThread {
-  readonly #worker: Worker;
+  readonly #port: MessagePort;
   readonly #control: SharedControl;
   readonly #waiting = new Map<number, Waiting>();
   readonly #ended: Promise<void>;
 
-  constructor(control: SharedControl, workerData: LaneWorkerData) {
+  constructor(control: SharedControl, task: Omit<LaneTask, 'port'>) {
     this.#control = control;
-    this.#worker = new Worker(new URL('./lane-worker.js', import.meta.url), { workerData });
-    this.#worker.on('message', (answer: CopyAnswer) => this.#settle(answer));
-    this.#worker.on('error', (error) => control.fail(`lane ${workerData.id}: ${error.message}`));
-    this.#ended = new Promise((resolve) => {
-      this.#worker.once('exit', () => {
-        resolve();
-        this.#abandon();
-      });
-    });
+    const { port1, port2 } = new MessageChannel();
+    this.#port = port1;
+    port1.on('message', (answer: CopyAnswer) => this.#settle(answer));
+    const failed = (message: string) => control.fail(`lane ${task.id}: ${message}`);
+    const { ended } = THREADS.start({ ...task, port: port2 } satisfies LaneTask, failed);
+    // After the last answer; where the thread is gone, too.
+    const closed = new Promise<void>((resolve) => port1.once('close', resolve));
+    this.#ended = Promise.all([closed, ended]).then(() => this.#abandon());
   }
 
   order(order: CopyOrder): Promise<CrossingRecord> {
     return new Promise((resolve, reject) => {
       this.#waiting.set(order.number, { resolve, reject });
-      this.#worker.postMessage(order satisfies LaneMessage);
+      this.#port.postMessage(order satisfies LaneMessage);
     });
   }
 
   /** Ends the thread after the copies it has been given. */
   async close(): Promise<void> {
-    this.#worker.postMessage('close' satisfies LaneMessage);
+    this.#port.postMessage('close' satisfies LaneMessage);
     await this.#ended;
   }
 

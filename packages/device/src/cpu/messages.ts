@@ -54,7 +54,7 @@ export type ComputeMessage =
   | { readonly kind: 'graph'; readonly id: number; readonly items: readonly OpItem[] }
   | { readonly kind: 'work'; readonly ticket: number; readonly items: readonly WorkItem[] };
 
-export interface ComputeWorkerData {
+export interface ComputeTask {
   readonly control: SharedArrayBuffer;
   readonly port: MessagePort;
   readonly part: number;
@@ -80,7 +80,8 @@ export interface CopyOrder {
   readonly issuedNs: number | null;
 }
 
-export interface LaneWorkerData extends LawStart {
+export interface LaneTask extends LawStart {
+  readonly port: MessagePort;
   readonly id: string;
   readonly slot: number;
   readonly control: SharedArrayBuffer;

@@ -1,0 +1,65 @@
+import { type MessagePort, type Transferable, Worker } from 'node:worker_threads';
+
+/** Idle threads of a script that are kept: what a device has that is opened anew. */
+const MAX_IDLE = 8;
+
+/** What a thread's script says once it has done what it was started for and can do the next. */
+export const IDLE = 'idle';
+
+/** What a thread does for one device: it answers on `port`, and says IDLE when that is over. */
+export interface ThreadTask {
+  readonly port: MessagePort;
+}
+
+/**
+ * Threads of one script. One that has done its task waits for the next: to start one takes longer
+ * than most of what tests have it do, and what it runs is compiled by then. Idle threads keep no
+ * process running.
+ */
+export class Threads {
+  readonly #script: URL;
+  readonly #idle: Worker[] = [];
+
+  constructor(script: URL) {
+    this.#script = script;
+  }
+
+  /**
+   * Has a thread do `task`. `begun` resolves once it runs, `ended` when it has done the task or is
+   * gone; `onError` hears what ended it where that was not its own doing.
+   */
+  start(task: ThreadTask, onError: (message: string) => void) {
+    const known = this.#idle.pop();
+    const worker = known ?? new Worker(this.#script);
+    worker.ref();
+    worker.postMessage(task, [task.port as Transferable]);
+    const begun =
+      known === undefined
+        ? new Promise<void>((resolve) => worker.once('online', resolve))
+        : Promise.resolve();
+    const ended = new Promise<void>((resolve) => {
+      const failed = (error: Error) => onError(error.message);
+      const end = () => {
+        worker.off('error', failed);
+        worker.off('exit', end);
+        worker.off('message', idle);
+        resolve();
+      };
+      const idle = (said: unknown) => {
+        if (said !== IDLE) return;
+        end();
+        this.#keep(worker);
+      };
+      worker.on('error', failed);
+      worker.on('exit', end);
+      worker.on('message', idle);
+    });
+    return { begun, ended };
+  }
+
+  #keep(worker: Worker): void {
+    worker.unref();
+    if (this.#idle.length < MAX_IDLE) this.#idle.push(worker);
+    else void worker.terminate();
+  }
+}
