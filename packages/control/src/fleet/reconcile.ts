@@ -175,7 +175,8 @@ function settlePool(
   promote(change, pool, good, target);
   const now = (each: Replica) => fleet.get('replica', each.replica)!;
   const serving = good.filter((each) => now(each).phase === 'serving');
-  const old = up.filter((each) => isOld(each) && !isAway(each)).toSorted(byHost);
+  const leaving = up.filter((each) => isOld(each) && !isAway(each));
+  const old = leaving.toSorted(inTurn(leaving));
   const goal = target + spec.warm;
   // Hosts are emptied one after the other: of the first, as many as it has are replaced at once.
   const first = old.filter(({ host }) => host === old[0]?.host);
@@ -194,6 +195,16 @@ function settlePool(
 
 function isServing({ phase }: Replica): boolean {
   return phase === 'serving' || phase === 'draining';
+}
+
+/**
+ * Hosts with one that does not serve come first: it makes way at once, and as long as it is there
+ * nothing takes the place of those that serve elsewhere.
+ */
+function inTurn(old: readonly Replica[]): (one: Replica, other: Replica) => number {
+  const idle = new Set(old.filter((each) => !isServing(each)).map(({ host }) => host));
+  return (one, other) =>
+    Number(idle.has(other.host)) - Number(idle.has(one.host)) || byHost(one, other);
 }
 
 function byHost(one: Replica, other: Replica): number {

@@ -36,13 +36,13 @@ beforeEach(() => {
   fleet.put('host', HOST, pretendedHost(HOST));
 });
 
-const put = (generation: number) => {
+const put = (generation: number, replicas = { min: 1, max: 1 }) => {
   const spec = PoolSpec.parse({
     models: ['own'],
     image: 'storyteller',
     policy: 'trial',
     tenant: 'aurora',
-    replicas: { min: 1, max: 1 },
+    replicas,
   });
   const rest = { wakeUntilMs: 0, failures: 0, notBeforeMs: 0, trouble: null };
   change.fleet.put('pool', 'own', { pool: 'own', spec, generation, ...rest });
@@ -68,5 +68,25 @@ describe('a pool that has changed, whose tenant may have no GPU more', () => {
 
   it('has one that serves go on until another does', () => {
     expect(oldOne('serving').phase).toBe('serving');
+  });
+});
+
+describe('a pool that has changed, with old replicas on several hosts', () => {
+  it('has one make way that does not serve, though another host comes first', () => {
+    const [spec, other] = [{ min: 2, max: 2 }, 'host-b'];
+    change.fleet.put('host', other, pretendedHost(other));
+    const start = (generation: number, host: string, module: number, phase: ReplicaPhase) => {
+      const placed = { host, partition: 7, modules: [module], coldStartSeconds: 1 };
+      const pool = put(generation, spec);
+      const replica = startReplica(change, pool, { ...placed, bridgeSecondsPerToken: 0 });
+      toPhase(change, replica, phase, { evidence: EVIDENCE });
+      return replica.replica;
+    };
+    const serving = start(1, HOST, 1, 'serving');
+    const warm = start(1, other, 1, 'warm');
+    const now = start(2, other, 2, 'serving');
+    reconcile(change);
+    const phaseOf = (replica: string) => change.fleet.get('replica', replica)?.phase;
+    expect([serving, warm, now].map(phaseOf)).toEqual(['serving', 'stopping', 'serving']);
   });
 });
