@@ -81,6 +81,7 @@ export function runServers(run: ServersRun): Readonly<Record<string, number>> {
       promptMax: random.of([8, 40, 120]),
       hasLimits: settings.maxWaitingRequests !== undefined,
       isPeaceful: faults.every((name) => HARMLESS.has(name)),
+      stallNs: settings.stallTimeout! * 1e9,
     },
     new Random(seed, 'load'),
   );

@@ -40,6 +40,8 @@ export interface LoadOptions {
   readonly hasLimits: boolean;
   /** Nothing happens that could cost an answer. */
   readonly isPeaceful: boolean;
+  /** What servers have as `--stall-timeout`. */
+  readonly stallNs: number;
 }
 
 const RETRY_NS = 200e6;
@@ -262,6 +264,8 @@ class Call implements ResponseListener {
   #finishes = 0;
   #error: string | null = null;
   #heardNs = 0;
+  /** For so long nothing was read, however much had come. */
+  #restedNs = 0;
   #host = '';
   #endPatience: () => void = () => {};
 
@@ -473,8 +477,9 @@ class Call implements ResponseListener {
     this.#load.counts[kind] += 1;
     judge.reached(`outcome: ${kind}`);
     const isLost = kind === 'failed' || kind === 'unreachable' || kind === 'cut';
-    // One that leaves unread what was written for longer than `--stall-timeout` is cut off.
-    const isTooSlow = kind === 'cut' && this.#client.kind === 'slow';
+    // One that leaves unread what was written for longer than `--stall-timeout` is cut off. What
+    // is on its way is not unread for so long.
+    const isTooSlow = kind === 'cut' && this.#restedNs >= 0.9 * this.#load.options.stallNs;
     if (isLost && this.#load.options.isPeaceful && detail !== 'left' && !isTooSlow) {
       judge.violated('live', `${this.#name}: ${kind}, ${detail}, and nothing had failed`);
     }
@@ -492,8 +497,10 @@ class Call implements ResponseListener {
 
   #rest(): void {
     const socket = this.#connection?.socket;
+    const ns = this.#random.below(3e9);
+    this.#restedNs += ns;
     socket?.pause();
-    this.#life.at(this.#load.world.loop.nowNs + this.#random.below(3e9), () => socket?.resume());
+    this.#life.at(this.#load.world.loop.nowNs + ns, () => socket?.resume());
   }
 
   #heard(): void {

@@ -56,6 +56,7 @@ export function runFleet(run: FleetRun): Readonly<Record<string, number>> {
         promptMax: random.of([8, 40]),
         hasLimits: false,
         isPeaceful: false,
+        stallNs: 60e9,
       },
       new Random(world.seed, 'load'),
     );
