@@ -103,7 +103,8 @@ class EngineStarts {
     const { watchdogTimeout: timeoutSeconds } = this.#settings;
     const learns = this.#config.device.value !== 'cpu';
     const watchdog = { clock: HOST_CLOCK, timeoutSeconds, learns };
-    const watched = { ...options, watchdog };
+    const quietFirst = startSeconds(this.#settings, null);
+    const watched = { ...options, watchdog, quietSecondsMax: quietFirst };
     const first =
       number === 0
         ? await startEngine(this.#config, { ...watched, place: this.#firstPlace })
@@ -153,13 +154,17 @@ class EngineStarts {
 /** Of the first start's time, one of the next may say nothing for so many times as long. */
 const START_RATIO = 4;
 
-/** How long a start may say nothing; 0: for ever. */
-function startSeconds(
-  { watchdogTimeout }: Settings,
-  { loadSeconds, prepareSeconds }: EngineCard,
+/**
+ * How long a start may say nothing; 0: for ever. `first`: what the first one took; null: this is
+ * the first.
+ */
+export function startSeconds(
+  { watchdogTimeout }: Pick<Settings, 'watchdogTimeout'>,
+  first: Pick<EngineCard, 'loadSeconds' | 'prepareSeconds'> | null,
 ): number {
-  if (watchdogTimeout === 0) return 0;
-  return Math.max(watchdogTimeout, Math.ceil(START_RATIO * (loadSeconds + prepareSeconds)));
+  if (watchdogTimeout === 0 || first === null) return watchdogTimeout;
+  const tookSeconds = first.loadSeconds + first.prepareSeconds;
+  return Math.max(watchdogTimeout, Math.ceil(START_RATIO * tookSeconds));
 }
 
 /** What is below the device, and what becomes of it. */

@@ -41,7 +41,7 @@ export async function startEngine(
       const watchdog = new Watchdog(quietSecondsMax);
       const look = () => {
         if (!watchdog.tick()) return;
-        const message = `the engine's start said nothing for ${quietSecondsMax} s`;
+        const message = `the engine's start said nothing for ${quietSecondsMax} s (--watchdog-timeout)`;
         reject(new EngineError('engine-failed', message));
         abort();
       };
