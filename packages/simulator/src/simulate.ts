@@ -87,7 +87,7 @@ function run(options: SimulationOptions): SimulationResult {
     mainOf: threadMains(loop, machine, {
       device: (life, device) => world.serverOf(life)?.trouble.watch(device),
       engine: (life, engine, device, model) => world.serverOf(life)?.opened(engine, device, model),
-      loaded: (life) => world.serverOf(life)?.loaded(),
+      load: (life) => world.serverOf(life)?.load() ?? (() => {}),
     }),
   });
   const { Database } = sqlite;

@@ -1,4 +1,4 @@
-import { chmodSync, existsSync, rmSync } from 'node:fs';
+import { chmodSync, rmSync } from 'node:fs';
 import {
   type ChainHead,
   readSignedReceipt,
@@ -7,7 +7,7 @@ import {
 } from '@bridgekeeper/attest';
 import sqlite from 'node-sqlite3-wasm';
 import { ReceiptsError } from './errors.ts';
-import { journalOf, rollBack } from './journal.ts';
+import { rollBack } from './journal.ts';
 import { fileAt, isSameFile } from './owner.ts';
 
 type Database = InstanceType<typeof sqlite.Database>;
@@ -264,10 +264,12 @@ export class ReceiptStore {
     this.#isTorn = false;
   }
 
-  /** What failed outside of a transaction was one by itself. */
+  /**
+   * What failed outside of a transaction was one by itself. Whether it left a journal is looked at
+   * when it is taken back: a disk that fails may say that there is none.
+   */
   #failed(): void {
-    if (this.path === null || this.#database.inTransaction) return;
-    this.#isTorn = existsSync(journalOf(this.path));
+    if (this.path !== null && !this.#database.inTransaction) this.#isTorn = true;
   }
 
   #run(sql: string, values: Values) {

@@ -52,9 +52,11 @@ export function collectReceipts(world: World, load: Load, losesPower: boolean): 
   };
   const look = (receipt: HandedReceipt, isFinal: boolean, done: () => void) => {
     const { id, key, host } = receipt;
+    // Answers may overtake each other: only what was seen before it is asked for must be there.
+    const wasKept = receipt.isKept;
     get(host, `/v1/receipts/${id}`, key, (status, text) => {
       if (status === 200) found(receipt, text);
-      else if (status === 404 && receipt.isKept) {
+      else if (status === 404 && wasKept) {
         judge.violated('receipt-kept', `${id} of ${host} was there, and is gone`);
       } else if (status === 404 && isFinal && !isExcused(receipt)) {
         judge.violated('receipt-promised', `${id} of ${host} was handed out, and there is none`);

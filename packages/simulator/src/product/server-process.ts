@@ -290,15 +290,23 @@ export class ServerProcess {
     return this.#world.newLife(name, this.host);
   }
 
-  /** A load is over: whatever became of it, nothing of it is left. */
-  loaded(): void {
+  /**
+   * A load begins. When it is over, whatever became of it, nothing of it is left: what is open
+   * before is of a thread that hung and was ended, and a machine closes that.
+   */
+  load(): () => void {
     const { judge, files } = this.#world;
-    const open = files.openOf(this.life, (path) => path === this.weightsPath);
-    judge.require(
-      open === 0,
-      'weights-sealed',
-      () => `${this.life.name}: ${open} files of weights are open after the load`,
-    );
+    const { life } = this;
+    const openNow = () => files.openOf(life, (path) => path === this.weightsPath);
+    const before = openNow();
+    return () => {
+      const open = openNow();
+      judge.require(
+        open <= before,
+        'weights-sealed',
+        () => `${life.name}: ${open} files of weights are open after the load, and ${before} before`,
+      );
+    };
   }
 
   /** Called by the engine's thread. */

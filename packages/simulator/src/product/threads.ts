@@ -19,8 +19,8 @@ import type { Machine } from './settings.ts';
 export interface ThreadWatch {
   device(life: Life, device: Device): void;
   engine(life: Life, engine: Engine, device: Device, model: PreparedModel): void;
-  /** A load has ended, well or not, and has given back what it held. */
-  loaded(life: Life): void;
+  /** A load begins; what it returns is told when it has ended, well or not, and holds nothing. */
+  load(life: Life): () => void;
 }
 
 /** What is not there need not be held: staging for pages that move is a part of it. */
@@ -58,6 +58,7 @@ export function threadMains(
           keepsKv: true,
         });
         watch.device(life, device);
+        const loaded = watch.load(life);
         // As `buildEngine` and `createEngine` do it, but for the strategy, which is the seed's.
         const { loading } = machine;
         const readers = new ReaderPool();
@@ -77,7 +78,7 @@ export function threadMains(
           throw error;
         } finally {
           await readers.close();
-          watch.loaded(life);
+          loaded();
         }
       };
       return hostEngine(port, (data as EngineThreadData).config, build, life.clock.every);
