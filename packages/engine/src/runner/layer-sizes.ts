@@ -8,6 +8,8 @@ export function align(bytes: number): number {
 
 /** Of keys and values that a layer has itself, for a token. */
 function kvElements({ mixer, kvHeads, headDim, lineKv }: LayerKind): number {
+  // One vector, which is key and value.
+  if (mixer === 'latent-attention') return headDim;
   return mixer === 'attention' && lineKv !== 'none' ? 2 * kvHeads * headDim : 0;
 }
 
@@ -27,6 +29,21 @@ export function attentionWidths({ heads, layerKinds }: ModelSpec) {
   return {
     qkv: Math.max(0, ...kinds.map((kind) => qkvWidth({ heads, ...kind }))),
     queries: Math.max(0, ...kinds.map(({ headDim }) => heads * headDim)),
+  };
+}
+
+/** What latent attention has of a token. */
+export function latentSizes({ heads, latent }: ModelSpec) {
+  if (latent === null) return null;
+  const { queryRank, kvRank, rotaryDim, keyDim, valueDim } = latent;
+  return {
+    queryRank: queryRank ?? 0,
+    /** The vector that is kept, and what all heads make of it. */
+    line: kvRank + rotaryDim,
+    projected: heads * (keyDim + rotaryDim),
+    queries: heads * (kvRank + rotaryDim),
+    attended: heads * kvRank,
+    values: heads * valueDim,
   };
 }
 

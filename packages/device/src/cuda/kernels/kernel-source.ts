@@ -20,6 +20,8 @@ export const KERNEL_UNITS = {
     ...(['sigmoid_gate', 'gate_lines', 'gate_span', 'finish_logits'] as const),
   ],
   'delta-net': ['causal_conv', 'delta_rule', 'gated_norm'],
+  'head-linear': ['head_linear'],
+  'latent-attention': ['write_latents', 'latent_attention', 'join_latents'],
   route: ['choose_experts', 'group_by_expert'],
   experts: ['expert_gate', 'expert_down'],
   'experts-stream': ['expert_gate_stream', 'expert_down_stream'],
