@@ -6,8 +6,9 @@
 
 #define WARPS 4
 #define THREADS (WARPS * WARP_LANES)
-/** Outputs of a block, of which each warp has a part for all lines; inputs that are there at once. */
+/** Outputs of a block, of which each warp has a part for all lines. */
 #define OUTPUTS 64
+/** Inputs that are in shared memory at once. */
 #define DEPTH 64
 /** An odd number of 16 bytes. */
 #define STRIDE (DEPTH + 8)

@@ -76,7 +76,9 @@ extern "C" __global__ void write_latents(const bf16* projected, bf16* queries, c
     const i64 offset = pages.offset(position);
     const bf16* line = latents + (i64)token * WIDTH;
     float sum = 0.0f;
-    for (int i = threadIdx.x; i < LATENT_RANK; i += blockDim.x) sum += widen(line[i]) * widen(line[i]);
+    for (int i = threadIdx.x; i < LATENT_RANK; i += blockDim.x) {
+      sum += widen(line[i]) * widen(line[i]);
+    }
     const float factor = rsqrtf(blockSum(sum) / (float)LATENT_RANK + epsilon);
     if (offset < 0) return;
     for (int i = threadIdx.x; i < LATENT_RANK; i += blockDim.x) {
@@ -139,7 +141,8 @@ __device__ inline void loadTile(bf16* tile, const bf16* kv, const HeadPages& pag
 
 /**
  * Grid: (groups of heads times splits, tokens). Where several blocks share a context, they leave
- * partials, f32 [count, heads, splits, LATENT_RANK], and the largest score and sum of each in `sums`.
+ * partials, f32 [count, heads, splits, LATENT_RANK], and the largest score and the sum of each in
+ * `sums`.
  */
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
     latent_attention(const bf16* queries, const bf16* kv, const int* tokenRows,
@@ -326,7 +329,8 @@ extern "C" __global__ void join_latents(const float* partials, const float2* sum
     float2 value = make_float2(0.0f, 0.0f);
     for (int i = 0; i < parts; i++) {
       const float weight = power((own[i].x - best) * shape.scale) * own[i].y;
-      const float2 part = *(const float2*)(partials + (head * shape.splits + i) * LATENT_RANK + dim);
+      const i64 place = head * shape.splits + i;
+      const float2 part = *(const float2*)(partials + place * LATENT_RANK + dim);
       total += weight;
       value.x += weight * part.x, value.y += weight * part.y;
     }

@@ -175,6 +175,22 @@ export interface LayerKind extends LayerHeads {
   readonly feedForward: FeedForward;
 }
 
+/** Elements of keys and values that a token has in a layer. */
+export function keyValueElements({ mixer, kvHeads, headDim }: LayerKind): number {
+  // One vector, which is key and value.
+  if (mixer === 'latent-attention') return headDim;
+  return mixer === 'attention' ? 2 * kvHeads * headDim : 0;
+}
+
+/** Multiplications and additions of a token's heads with one position that it attends to. */
+export function pairOperations(
+  { heads, latent }: ModelSpec,
+  { mixer, headDim }: LayerKind,
+): number {
+  const valueDim = mixer === 'latent-attention' ? latent!.kvRank : headDim;
+  return mixer === 'delta-net' ? 0 : 2 * heads * (headDim + valueDim);
+}
+
 /** One architecture with its numbers: all the engine knows of a model. Plain data. */
 export interface ModelSpec {
   /** By the name that config.json gives it. */

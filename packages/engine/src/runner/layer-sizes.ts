@@ -1,5 +1,5 @@
 import { qkvWidth } from '@bridgekeeper/device';
-import type { LayerKind, ModelSpec } from '../models/spec.ts';
+import { keyValueElements, type LayerKind, type ModelSpec } from '../models/spec.ts';
 
 /** Buffers, and slots in one of them, begin at multiples of this. */
 export function align(bytes: number): number {
@@ -7,10 +7,8 @@ export function align(bytes: number): number {
 }
 
 /** Of keys and values that a layer has itself, for a token. */
-function kvElements({ mixer, kvHeads, headDim, lineKv }: LayerKind): number {
-  // One vector, which is key and value.
-  if (mixer === 'latent-attention') return headDim;
-  return mixer === 'attention' && lineKv !== 'none' ? 2 * kvHeads * headDim : 0;
+function kvElements(kind: LayerKind): number {
+  return kind.lineKv === 'none' ? 0 : keyValueElements(kind);
 }
 
 /** The same of layers [0, end); of all where there is no end. */

@@ -690,22 +690,18 @@ function deepSeek(more: Readonly<Record<string, unknown>>) {
 
 const DEEPSEEK_MODELS: readonly FamilyTraits[] = [
   deepSeekTraits('3 of 9 experts of 2 of 3 groups, YaRN', {}, { quick: true }),
-  deepSeekTraits(
-    '2 of 5 experts, weights as they come, queries of the layer itself',
-    {
-      num_attention_heads: 2,
-      q_lora_rank: null,
-      n_routed_experts: 5,
-      num_experts_per_tok: 2,
-      n_group: 1,
-      topk_group: 1,
-      n_shared_experts: 2,
-      norm_topk_prob: false,
-      first_k_dense_replace: 0,
-      rope_parameters: ROPES.plain,
-    },
-    { quick: true },
-  ),
+  deepSeekTraits('2 of 5 experts, weights as they come, queries of the layer itself', {
+    num_attention_heads: 2,
+    q_lora_rank: null,
+    n_routed_experts: 5,
+    num_experts_per_tok: 2,
+    n_group: 1,
+    topk_group: 1,
+    n_shared_experts: 2,
+    norm_topk_prob: false,
+    first_k_dense_replace: 0,
+    rope_parameters: ROPES.plain,
+  }),
   deepSeekTraits(
     '8 of 8 experts in FP8',
     {

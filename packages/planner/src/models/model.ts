@@ -3,6 +3,7 @@ import { weightBytes } from '@bridgekeeper/engine/loader';
 import {
   countParameters,
   describeModel,
+  keyValueElements,
   ModelError,
   type ModelSpec,
   weightTensors,
@@ -159,8 +160,9 @@ function layerCounts(kinds: ModelSpec['layerKinds']) {
 /** Of layers that keep keys and values themselves. */
 function kvOf({ layerKinds }: ModelSpec) {
   const kv = { perToken: 0, perRequest: 0 };
-  for (const { kvHeads, headDim, lineKv, window } of layerKinds) {
-    const bytes = lineKv === 'none' ? 0 : 2 * kvHeads * headDim * BF16_BYTES;
+  for (const kind of layerKinds) {
+    const { lineKv, window } = kind;
+    const bytes = lineKv === 'none' ? 0 : keyValueElements(kind) * BF16_BYTES;
     if (window === 0) kv.perToken += bytes;
     kv.perRequest += window * bytes;
   }
