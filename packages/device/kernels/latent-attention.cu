@@ -1,3 +1,4 @@
+#include "latent.cuh"
 #include "warp-product.cuh"
 
 // `latent-attention` of ops.ts on the tensor cores, with an online softmax: a block has one token,
@@ -8,43 +9,15 @@
 // A tile of positions is scored by warps that have 16 heads and 16 positions each; weights go by
 // way of shared memory to warps that have all heads and a part of the dims each.
 
-#define WIDTH (LATENT_RANK + LATENT_ROTARY)
 #define WARPS 8
 #define THREADS (WARPS * WARP_LANES)
-#define HEADS 64
 #define POSITIONS 32
 #define STAGES 3
-/** A block takes no fewer tiles than this where several share a context. */
-#define LEAST_TILES 4
 /** An odd number of 16 bytes. */
 #define STRIDE (WIDTH + 8)
 #define WEIGHT_STRIDE (POSITIONS + 8)
 /** Pairs of eight dims that a warp has of the values. */
 #define PAIRS ((LATENT_RANK / 16 + WARPS - 1) / WARPS)
-
-struct LatentShape {
-  KvPages pages;
-  int tableRows;
-  int count;
-  int heads;
-  int maxPositions;
-  int splits;
-  /** scale * log2(e): the softmax works in powers of two. */
-  float scale;
-};
-
-/** The token's row, or -1 for padding and for positions that are none of ours. */
-__device__ inline int rowOf(const LatentShape& shape, const int* tokenRows, int token,
-                            int position) {
-  const int row = checkedRow(tokenRows[token], shape.tableRows);
-  const int limit = min(shape.pages.reach(), shape.maxPositions);
-  return (u32)position < (u32)limit ? row : -1;
-}
-
-/** Tiles of a context that each of its blocks takes. */
-__device__ inline int tilesOfBlock(int tiles, int splits) {
-  return splits == 1 ? tiles : max((tiles + splits - 1) / splits, LEAST_TILES);
-}
 
 #define HEADS_OF_BLOCK 16
 
@@ -110,20 +83,6 @@ template <int PENDING> __device__ inline void awaitCopies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory");
 }
 
-__device__ inline float power(float exponent) {
-  float value;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(value) : "f"(exponent));
-  return value;
-}
-__device__ inline float quadMax(float value) {
-  value = fmaxf(value, __shfl_xor_sync(FULL_WARP, value, 1));
-  return fmaxf(value, __shfl_xor_sync(FULL_WARP, value, 2));
-}
-__device__ inline float quadSum(float value) {
-  value += __shfl_xor_sync(FULL_WARP, value, 1);
-  return value + __shfl_xor_sync(FULL_WARP, value, 2);
-}
-
 /** Starts to load the lines of positions [from, to); what is behind is zeros. A warp has a line. */
 __device__ inline void loadTile(bf16* tile, const bf16* kv, const HeadPages& pages, int from,
                                 int to) {
@@ -139,15 +98,10 @@ __device__ inline void loadTile(bf16* tile, const bf16* kv, const HeadPages& pag
   }
 }
 
-/**
- * Grid: (groups of heads times splits, tokens). Where several blocks share a context, they leave
- * partials, f32 [count, heads, splits, LATENT_RANK], and the largest score and the sum of each in
- * `sums`.
- */
+/** Grid: (groups of heads times splits, tokens). */
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
     latent_attention(const bf16* queries, const bf16* kv, const int* tokenRows,
-                     const int* positions, bf16* out, float* partials, float2* sums,
-                     LatentShape shape) {
+                     const int* positions, LatentOutput output, LatentShape shape) {
   extern __shared__ __align__(16) bf16 shared[];
   __shared__ __align__(16) bf16 weights[HEADS * WEIGHT_STRIDE];
   __shared__ float tops[2][HEADS];
@@ -155,42 +109,35 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
   bf16* query = shared;
   bf16* ring = shared + HEADS * STRIDE;
   const int lane = threadIdx.x % WARP_LANES, warp = threadIdx.x / WARP_LANES;
-  const int groups = (shape.heads + HEADS - 1) / HEADS;
-  const int firstHead = blockIdx.x % groups * HEADS, split = blockIdx.x / groups;
-  const int token = blockIdx.y;
   awaitEarlier();
   letNextStart();
-  const int position = positions[token];
-  const int row = rowOf(shape, tokenRows, token, position);
-  if (row < 0) return;
-  const int tiles = position / POSITIONS + 1;
-  const int each = tilesOfBlock(tiles, shape.splits);
-  const int begin = split * each, end = min(begin + each, tiles);
-  if (begin >= end) return;
-  const HeadPages pages(shape.pages, row, 0, WIDTH);
+  const LatentWork work(shape, tokenRows, positions);
+  if (work.begin >= work.end) return;
+  const HeadPages pages(shape.pages, work.row, 0, WIDTH);
   for (int i = threadIdx.x; i < HEADS * (WIDTH / 8); i += THREADS) {
     const int head = i / (WIDTH / 8), piece = i % (WIDTH / 8);
-    const bool isThere = firstHead + head < shape.heads;
-    const i64 at = ((i64)token * shape.heads + (isThere ? firstHead + head : 0)) * WIDTH;
-    copyPiece(query + head * STRIDE + piece * 8, queries + at + piece * 8, !isThere);
+    const bool isThere = work.firstHead + head < shape.heads;
+    const i64 line = (i64)work.token * shape.heads + (isThere ? work.firstHead + head : 0);
+    copyPiece(query + head * STRIDE + piece * 8, queries + line * WIDTH + piece * 8, !isThere);
   }
+  const int tiles = (work.end - work.begin + POSITIONS - 1) / POSITIONS;
   const auto load = [&](int tile) {
-    bf16* stage = ring + (tile - begin) % STAGES * POSITIONS * STRIDE;
-    if (tile < end) loadTile(stage, kv, pages, tile * POSITIONS, position + 1);
+    bf16* stage = ring + tile % STAGES * POSITIONS * STRIDE;
+    if (tile < tiles) loadTile(stage, kv, pages, work.begin + tile * POSITIONS, work.end);
     commitCopies();
   };
 #pragma unroll
-  for (int i = 0; i < STAGES - 1; i++) load(begin + i);
+  for (int i = 0; i < STAGES - 1; i++) load(i);
 
   // Scores: 16 heads and 16 positions of a warp.
   const int headAt = warp % 4 * 16, half = warp / 4, positionAt = half * 16;
   float best[2] = {-infinity(), -infinity()}, sum[2] = {0.0f, 0.0f};
   float values[4][2 * PAIRS][4] = {};
-  for (int tile = begin; tile < end; tile++) {
+  for (int tile = 0; tile < tiles; tile++) {
     awaitCopies<STAGES - 2>();
     __syncthreads();
     load(tile + STAGES - 1);
-    const bf16* lines = ring + (tile - begin) % STAGES * POSITIONS * STRIDE;
+    const bf16* lines = ring + tile % STAGES * POSITIONS * STRIDE;
     float scores[2][4] = {};
 #pragma unroll 4
     for (int k = 0; k < WIDTH; k += 16) {
@@ -201,7 +148,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
       multiply(scores[1], left, right[2], right[3]);
     }
     // Of a thread's scores those of positions from `last` on are not seen.
-    const int last = position + 1 - (tile * POSITIONS + positionAt + lane % 4 * 2);
+    const int first = work.begin + tile * POSITIONS + positionAt + lane % 4 * 2;
+    const int last = work.end - first;
 #pragma unroll
     for (int n = 0; n < 2; n++) {
 #pragma unroll
@@ -279,49 +227,39 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     if (half == 0 && lane % 4 == 0) keeps[head] = best[line];
   }
   __syncthreads();
-  const bool isAlone = each >= tiles;
 #pragma unroll
   for (int part = 0; part < 4; part++) {
 #pragma unroll
     for (int line = 0; line < 2; line++) {
-      const int at = part * 16 + line * 8 + lane / 4;
-      if (firstHead + at >= shape.heads) continue;
-      const float total = tops[0][at] + tops[1][at];
+      const int head = part * 16 + line * 8 + lane / 4;
+      if (work.firstHead + head >= shape.heads) continue;
+      const float total = tops[0][head] + tops[1][head];
       const float factor = 1.0f / total;
-      const i64 head = (i64)token * shape.heads + firstHead + at;
-      const i64 place = head * shape.splits + split;
-      if (!isAlone && warp == 0 && lane % 4 == 0) sums[place] = make_float2(keeps[at], total);
+      if (warp == 0 && lane % 4 == 0) output.storeSum(work, shape, head, keeps[head], total);
 #pragma unroll
       for (int n = 0; n < 2 * PAIRS; n++) {
         const int dim = warp * PAIRS * 16 + n * 8 + lane % 4 * 2;
         if (dim >= LATENT_RANK) break;
-        const float first = values[part][n][line * 2] * factor;
-        const float second = values[part][n][line * 2 + 1] * factor;
-        if (isAlone) {
-          *(u32*)(out + head * LATENT_RANK + dim) = narrowPair(first, second);
-        } else {
-          *(float2*)(partials + place * LATENT_RANK + dim) = make_float2(first, second);
-        }
+        const float* both = values[part][n] + line * 2;
+        output.store(work, shape, head, dim, both[0] * factor, both[1] * factor);
       }
     }
   }
 }
 
 /** Puts the parts of a context together, where there are several. Grid: (heads, tokens). */
-extern "C" __global__ void join_latents(const float* partials, const float2* sums,
-                                        const int* tokenRows, const int* positions, bf16* out,
-                                        LatentShape shape) {
+extern "C" __global__ void join_latents(LatentOutput output, const int* tokenRows,
+                                        const int* positions, LatentShape shape) {
   awaitEarlier();
   letNextStart();
   const int token = blockIdx.y;
   const int position = positions[token];
   if (rowOf(shape, tokenRows, token, position) < 0) return;
-  const int tiles = position / POSITIONS + 1;
-  const int each = tilesOfBlock(tiles, shape.splits);
-  if (each >= tiles) return;
-  const int parts = (tiles + each - 1) / each;
+  const int each = positionsOfBlock(position + 1, shape.splits);
+  const int parts = (position + each) / each;
+  if (parts == 1) return;
   const i64 head = (i64)token * shape.heads + blockIdx.x;
-  const float2* own = sums + head * shape.splits;
+  const float2* own = output.sums + head * shape.splits;
   float best = -infinity();
   for (int i = 0; i < parts; i++) best = fmaxf(best, own[i].x);
   for (int dim = threadIdx.x * 2; dim < LATENT_RANK; dim += blockDim.x * 2) {
@@ -330,10 +268,11 @@ extern "C" __global__ void join_latents(const float* partials, const float2* sum
     for (int i = 0; i < parts; i++) {
       const float weight = power((own[i].x - best) * shape.scale) * own[i].y;
       const i64 place = head * shape.splits + i;
-      const float2 part = *(const float2*)(partials + place * LATENT_RANK + dim);
+      const float2 part = *(const float2*)(output.partials + place * LATENT_RANK + dim);
       total += weight;
       value.x += weight * part.x, value.y += weight * part.y;
     }
-    *(u32*)(out + head * LATENT_RANK + dim) = narrowPair(value.x / total, value.y / total);
+    *(u32*)(output.out + head * LATENT_RANK + dim) =
+        narrowPair(value.x / total, value.y / total);
   }
 }

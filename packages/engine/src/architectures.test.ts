@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { hash32, openCpuDevice } from '@bridgekeeper/device';
 import { E4M3_VALUES } from '@bridgekeeper/device/testing';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, test } from 'vitest';
 import type { EngineOptions } from './create.ts';
 import { type ModelFolderOptions, writeModelFolder } from './selftest/model-folder.ts';
 import { ReferenceModel } from './selftest/reference-model.ts';
@@ -430,6 +430,12 @@ describe('FP8 weights agree with a plain float64 model of their products with sc
   it.each(FP8_CASES)('%s', async (_, folder) => {
     await expectAgreement({ folder, kvFormat: 'element', decimals: 4 });
   });
+});
+
+test('a vector that all heads share is not stored in FP8', async () => {
+  const [, folder] = CASES.find(([name]) => name.startsWith('DeepSeek'))!;
+  const stored = expectAgreement({ folder, kvFormat: 'fp8-e4m3', decimals: 4 });
+  await expect(stored).rejects.toThrow(/--kv-cache-dtype.*leave it out/);
 });
 
 describe('weights in 4 bits agree with a plain float64 model of what their tools mean', () => {

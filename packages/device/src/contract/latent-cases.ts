@@ -19,7 +19,7 @@ const SHAPES: readonly LatentShape[] = [
   { heads: 3, rank: 32, rotaryDim: 16, keyDim: 16, pageTokens: 64 },
   { heads: 17, rank: 80, rotaryDim: 32, keyDim: 24, pageTokens: 24 },
   { heads: 66, rank: 48, rotaryDim: 16, keyDim: 8, pageTokens: 16 },
-  { heads: 16, rank: 512, rotaryDim: 64, keyDim: 128, pageTokens: 16 },
+  { heads: 16, rank: 512, rotaryDim: 64, keyDim: 128, pageTokens: 32 },
 ];
 
 const ROWS = 4;

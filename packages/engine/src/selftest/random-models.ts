@@ -663,11 +663,13 @@ const FAMILIES: readonly FamilyTraits[] = [
 
 /** Sizes off all tiles; experts of groups, and the first layer without. */
 function deepSeek(more: Readonly<Record<string, unknown>>) {
+  const { num_attention_heads: heads = 3 } = more;
   return {
     head_dim: undefined,
     hidden_size: 64,
-    num_attention_heads: 3,
-    num_key_value_heads: undefined,
+    num_attention_heads: heads,
+    // transformers divides by it.
+    num_key_value_heads: heads,
     intermediate_size: 96,
     first_k_dense_replace: 1,
     moe_intermediate_size: 48,

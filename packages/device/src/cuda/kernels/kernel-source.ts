@@ -22,6 +22,7 @@ export const KERNEL_UNITS = {
   'delta-net': ['causal_conv', 'delta_rule', 'gated_norm'],
   'head-linear': ['head_linear'],
   'latent-attention': ['write_latents', 'latent_attention', 'join_latents'],
+  'latent-attention-hopper': ['latent_attention_hopper'],
   route: ['choose_experts', 'group_by_expert'],
   experts: ['expert_gate', 'expert_down'],
   'experts-stream': ['expert_gate_stream', 'expert_down_stream'],

@@ -8,7 +8,7 @@ const WORD = 4;
 const WARP = 32;
 const LOG2_E = Math.LOG2E;
 
-/** As latent-attention.cu has them. */
+/** As latent.cuh and latent-attention.cu have them. */
 const HEADS = 64;
 const POSITIONS = 32;
 const STAGES = 3;
@@ -21,6 +21,11 @@ const JOIN_THREADS = 128;
 const MOST_SPLITS = 64;
 /** What a block may have of shared memory beside what the kernel declares. */
 const MOST_SHARED_BYTES = 220 * 1024;
+/** As latent-attention-hopper.cu has them: tiles of queries and of positions, and the rest. */
+const HOPPER_TILES = 3;
+const HOPPER_TILE_BYTES = 64 * 128;
+const HOPPER_THREADS = 384;
+const HOPPER_BESIDE_BYTES = 8 * 1024 + 512 + 5 * 8;
 
 /**
  * Lines of pages and turned queries first; then a block for each token and 64 of its heads, or
@@ -66,27 +71,46 @@ export function launchLatentAttention(launcher: Launcher, args: OpArgs['latent-a
   launcher.launch('write_latents', writers, writing, defines);
 
   const slots = splits === 1 ? 0 : count * heads * splits;
-  const partials = slots === 0 ? 0n : launcher.scratch('latent partials', slots * rank * WORD);
-  const sums = slots === 0 ? 0n : launcher.scratch('latent sums', slots * 2 * WORD);
+  const output = [
+    at.out,
+    slots === 0 ? 0n : launcher.scratch('latent partials', slots * rank * WORD),
+    slots === 0 ? 0n : launcher.scratch('latent sums', slots * 2 * WORD),
+  ] as const;
   const attending = launcher.parameters.pointers(
-    ...[at.queries, at.kv, at.tokenRows, at.positions, at.out, partials, sums],
+    ...[at.queries, at.kv, at.tokenRows, at.positions, ...output],
   );
-  const sharedBytes = (HEADS + STAGES * POSITIONS) * (width + PADDING) * E;
-  const attenders = { grid: [groups * splits, count], threads: THREADS, sharedBytes } as const;
-  launcher.launch('latent_attention', attenders, shapeOf(attending), defines);
+  const isHopper = launcher.core.gpu.hasWarpgroupProducts && fitsHopper(args);
+  const { name, threads, sharedBytes } = isHopper ? onHopper(width) : anywhere(width);
+  const attenders = { grid: [groups * splits, count], threads, sharedBytes } as const;
+  launcher.launch(name, attenders, shapeOf(attending), defines);
   if (splits === 1) return;
-  const joining = launcher.parameters.pointers(
-    ...[partials, sums, at.tokenRows, at.positions, at.out],
-  );
+  const joining = launcher.parameters.pointers(...output, at.tokenRows, at.positions);
   const joiners = { grid: [heads, count], threads: JOIN_THREADS } as const;
   launcher.launch('join_latents', joiners, shapeOf(joining), defines);
+}
+
+/** Whether lines are whole columns of swizzled tiles, and values whole products of warpgroups. */
+function fitsHopper({ rank, rotaryDim }: OpArgs['latent-attention']): boolean {
+  const { sharedBytes } = onHopper(rank + rotaryDim);
+  return rank % 256 === 0 && rotaryDim % 64 === 0 && rank <= 512 && sharedBytes <= 227 * 1024;
+}
+
+function onHopper(width: number) {
+  const tiles = HOPPER_TILES * Math.ceil(width / 64) * HOPPER_TILE_BYTES;
+  const sharedBytes = tiles + HOPPER_BESIDE_BYTES;
+  return { name: 'latent_attention_hopper', threads: HOPPER_THREADS, sharedBytes } as const;
+}
+
+function anywhere(width: number) {
+  const sharedBytes = (HEADS + STAGES * POSITIONS) * (width + PADDING) * E;
+  return { name: 'latent_attention', threads: THREADS, sharedBytes } as const;
 }
 
 /** Rows of the page table. Throws DeviceError unless the kernels can work with the sizes. */
 function checkLatents(args: OpArgs['latent-attention']): number {
   const { rank, rotaryDim, heads, pageTokens, pageElements, layerElement: from } = args;
   const width = rank + rotaryDim;
-  const shared = (HEADS + STAGES * POSITIONS) * (width + PADDING) * E;
+  const { sharedBytes: shared } = anywhere(width);
   if (rank % 16 !== 0 || rotaryDim % 16 !== 0 || rotaryDim < 16 || shared > MOST_SHARED_BYTES) {
     const message = `latent vectors of ${rank} and ${rotaryDim} dims: the cuda device takes`;
     throw new DeviceError('unsupported', `${message} multiples of 16, up to 640 together`);
