@@ -5,6 +5,6 @@ export { readModelSpec } from './folder.ts';
 export { isEmbedder } from './pooling.ts';
 export type { Rank } from './rank-slice.ts';
 export { readSamplingDefaults, type SamplingDefaults } from './sampling-defaults.ts';
-export { keyValueElements, type ModelSpec, pairOperations } from './spec.ts';
+export type { ModelSpec } from './spec.ts';
 export { countParameters } from './summary.ts';
 export { type WeightTensor, weightTensors } from './weights.ts';

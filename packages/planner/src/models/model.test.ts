@@ -79,7 +79,7 @@ test('windows and recurrent layers keep no more KV however long a request is', (
   expect(qwen.stateBytesPerRequest).toBe(48 * 48 * 128 * 128 * 4);
   for (const name of ['DeepSeek-V3', 'kimi-k2']) {
     expect(knownModel(name).kvBytesPerToken).toBe(61 * 576 * 2);
-    expect(knownModel(name).approximations).toEqual([]);
+    expect(knownModel(name).isKvDivided).toBe(false);
   }
 });
 

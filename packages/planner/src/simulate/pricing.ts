@@ -7,13 +7,7 @@ import {
   type ReachedPoint,
   reachedFactor,
 } from '@bridgekeeper/device';
-import {
-  keyValueElements,
-  type ModelSpec,
-  pairOperations,
-  type WeightTensor,
-  weightTensors,
-} from '@bridgekeeper/engine/models';
+import { type ModelSpec, type WeightTensor, weightTensors } from '@bridgekeeper/engine/models';
 import { type Gpu, reachedOf, rooflineOf } from '../gpus/gpu.ts';
 import type { Scenario } from './scenario.ts';
 
@@ -40,11 +34,8 @@ export interface StepWork {
 interface LayerGroup {
   readonly count: number;
   readonly window: number;
-  /** Of keys and values of a token. */
-  readonly kvElements: number;
-  /** Of a token's queries, keys, values and outputs. */
-  readonly lineElements: number;
-  readonly pairOperations: number;
+  readonly kvHeads: number;
+  readonly headDim: number;
   readonly products: readonly Product[];
 }
 
@@ -113,15 +104,16 @@ export class StepPricer {
 
   price({ lengths, chunks, lines }: StepWork): KernelTimes {
     const times = { memoryNs: 0, computeNs: 0, kernelNs: 0, collectiveNs: 0 };
-    const { hiddenSize } = this.#spec;
+    const { heads, hiddenSize } = this.#spec;
     let tokens = lengths.length;
     for (const chunk of chunks) tokens += chunk.length;
     const factor = reachedFactor(this.#reached, tokens) * this.#factor;
     for (const group of this.#groups) {
+      const { kvHeads, headDim } = group;
       const attended = attendedBy(lengths, chunks, group.window);
-      const kv = (attended.positions + tokens) * group.kvElements * this.#kvBytes;
-      const activations = tokens * group.lineElements * ELEMENT_BYTES;
-      const pairs = attended.pairs * group.pairOperations;
+      const kv = (attended.positions + tokens) * 2 * kvHeads * headDim * this.#kvBytes;
+      const activations = tokens * (2 * heads + 2 * kvHeads) * headDim * ELEMENT_BYTES;
+      const pairs = 4 * attended.pairs * heads * headDim;
       this.#add(times, kv + activations, pairs, group.count, factor);
       for (const product of group.products)
         this.#product(times, product, tokens, group.count, factor);
@@ -228,8 +220,7 @@ function groupLayers(spec: ModelSpec): LayerGroup[] {
     byLayer.set(destination.layer, known);
   }
   const groups = new Map<string, LayerGroup & { count: number }>();
-  for (const [layer, kind] of spec.layerKinds.entries()) {
-    const { window, kvHeads, headDim, feedForward } = kind;
+  for (const [layer, { window, kvHeads, headDim, feedForward }] of spec.layerKinds.entries()) {
     const experts =
       feedForward.kind === 'dense'
         ? null
@@ -238,12 +229,7 @@ function groupLayers(spec: ModelSpec): LayerGroup[] {
       productOf(tensor, tensor.destination.role.startsWith('expert') ? experts : null),
     );
     const key = JSON.stringify([window, kvHeads, headDim, products]);
-    const sizes = {
-      kvElements: keyValueElements(kind),
-      lineElements: (2 * spec.heads + 2 * kvHeads) * headDim,
-      pairOperations: pairOperations(spec, kind),
-    };
-    const group = groups.get(key) ?? { count: 0, window, ...sizes, products };
+    const group = groups.get(key) ?? { count: 0, window, kvHeads, headDim, products };
     group.count += 1;
     groups.set(key, group);
   }
