@@ -7,6 +7,7 @@ import { parameterCount } from '../testing/parameter-count.ts';
 import { describeModel } from './describe.ts';
 import { ModelError } from './errors.ts';
 import { readModelSpec } from './folder.ts';
+import { rankSpec } from './rank-slice.ts';
 import { readSamplingDefaults } from './sampling-defaults.ts';
 import type { ModelSpec } from './spec.ts';
 
@@ -480,6 +481,8 @@ describe('newcomers', () => {
       n_group: 1,
     })();
     expect(plain.latent!.queryRank).toBeNull();
+    const shared = () => rankSpec(plain, { of: 2, wholeExperts: false });
+    expect(shared).toThrow(rejection('unsupported', '--tensor-parallel-size 1'));
     expect(plain.attentionScale).toBeCloseTo(1 / 6, 12);
     expect(plain.layerKinds[1]!.feedForward).toMatchObject({ groups: null });
   });
