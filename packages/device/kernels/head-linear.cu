@@ -8,13 +8,16 @@
 #define THREADS (WARPS * WARP_LANES)
 /** Outputs of a block, of which each warp has a part for all lines. */
 #define OUTPUTS 64
-/** Inputs that are in shared memory at once. */
-#define DEPTH 64
-/** An odd number of 16 bytes. */
-#define STRIDE (DEPTH + 8)
-#define PIECES (DEPTH / 8)
-#define WEIGHT_PIECES (OUTPUTS * PIECES / THREADS)
-#define LINE_PIECES (LINE_TILE * PIECES / THREADS)
+/** Inputs that are in shared memory at once: more of them where there are few lines. */
+#define DEPTH (LINE_TILE > 16 ? 64 : 128)
+/** Tiles of lines and of weights; rows are an odd number of 16 bytes apart. */
+#define LINE_STRIDE (DEPTH + 8)
+#define TILE_ROWS (IS_TRANSPOSED ? DEPTH : OUTPUTS)
+#define TILE_COLUMNS (IS_TRANSPOSED ? OUTPUTS : DEPTH)
+#define STRIDE (TILE_COLUMNS + 8)
+/** Pieces of eight that a thread copies. */
+#define WEIGHT_PIECES (OUTPUTS * DEPTH / 8 / THREADS)
+#define LINE_PIECES (LINE_TILE * DEPTH / 8 / THREADS)
 #define LINE_PARTS (LINE_TILE / 16)
 
 struct HeadShape {
@@ -53,30 +56,35 @@ __device__ inline uint4 weightPiece(const void* weight, const float* scales, con
 extern "C" __global__ void __launch_bounds__(THREADS)
     head_linear(const bf16* input, const void* weight, const float* scales, bf16* out,
                 HeadShape shape) {
-  __shared__ __align__(16) bf16 lines[LINE_TILE * STRIDE];
-  __shared__ __align__(16) bf16 weights[OUTPUTS * STRIDE];
+  __shared__ __align__(16) bf16 lines[LINE_TILE * LINE_STRIDE];
+  __shared__ __align__(16) bf16 weights[TILE_ROWS * STRIDE];
   const int inputs = IS_TRANSPOSED ? shape.rows : shape.columns;
   const int outputs = IS_TRANSPOSED ? shape.columns : shape.rows;
   const int firstOutput = blockIdx.x * OUTPUTS;
   const int firstLine = blockIdx.z * LINE_TILE;
   const int lane = threadIdx.x % WARP_LANES, warp = threadIdx.x / WARP_LANES;
   uint4 nextWeights[WEIGHT_PIECES], nextLines[LINE_PIECES];
-  // A line of the tile is an output, or, transposed, an input.
+  // Where in a tile of so many columns a thread's piece is.
+  const auto rowOf = [&](int i, int columns) {
+    return (i * THREADS + (int)threadIdx.x) / (columns / 8);
+  };
+  const auto columnOf = [&](int i, int columns) {
+    return (i * THREADS + (int)threadIdx.x) % (columns / 8) * 8;
+  };
+  // A row of the tile is an output, or, transposed, an input.
   const auto readWeights = [&](int from) {
 #pragma unroll
     for (int i = 0; i < WEIGHT_PIECES; i++) {
-      const int piece = i * THREADS + threadIdx.x;
-      const int line = piece / PIECES, column = piece % PIECES * 8;
+      const int row = rowOf(i, TILE_COLUMNS), column = columnOf(i, TILE_COLUMNS);
       nextWeights[i] = IS_TRANSPOSED
-                           ? weightPiece(weight, scales, shape, from + line, firstOutput + column)
-                           : weightPiece(weight, scales, shape, firstOutput + line, from + column);
+                           ? weightPiece(weight, scales, shape, from + row, firstOutput + column)
+                           : weightPiece(weight, scales, shape, firstOutput + row, from + column);
     }
   };
   const auto readLines = [&](int from) {
 #pragma unroll
     for (int i = 0; i < LINE_PIECES; i++) {
-      const int piece = i * THREADS + threadIdx.x;
-      const int line = firstLine + piece / PIECES, column = from + piece % PIECES * 8;
+      const int line = firstLine + rowOf(i, DEPTH), column = from + columnOf(i, DEPTH);
       const bool isThere = line < shape.count && column < inputs;
       const i64 at = ((i64)line * shape.heads + blockIdx.y) * shape.inputStride + column;
       nextLines[i] = isThere ? *(const uint4*)(input + at) : make_uint4(0, 0, 0, 0);
@@ -91,13 +99,12 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     __syncthreads();
 #pragma unroll
     for (int i = 0; i < WEIGHT_PIECES; i++) {
-      const int piece = i * THREADS + threadIdx.x;
-      *(uint4*)(weights + piece / PIECES * STRIDE + piece % PIECES * 8) = nextWeights[i];
+      const int at = rowOf(i, TILE_COLUMNS) * STRIDE + columnOf(i, TILE_COLUMNS);
+      *(uint4*)(weights + at) = nextWeights[i];
     }
 #pragma unroll
     for (int i = 0; i < LINE_PIECES; i++) {
-      const int piece = i * THREADS + threadIdx.x;
-      *(uint4*)(lines + piece / PIECES * STRIDE + piece % PIECES * 8) = nextLines[i];
+      *(uint4*)(lines + rowOf(i, DEPTH) * LINE_STRIDE + columnOf(i, DEPTH)) = nextLines[i];
     }
     __syncthreads();
     if (from + DEPTH < inputs) readWeights(from + DEPTH), readLines(from + DEPTH);
@@ -113,7 +120,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
       for (int part = 0; part < LINE_PARTS; part++) {
         if (firstLine + part * 16 >= shape.count) break;
         u32 left[4];
-        loadMatrices(left, lines + part * 16 * STRIDE + k + leftAt(STRIDE));
+        loadMatrices(left, lines + part * 16 * LINE_STRIDE + k + leftAt(LINE_STRIDE));
         multiply(sums[part][0], left, right[0], right[1]);
         multiply(sums[part][1], left, right[2], right[3]);
       }
