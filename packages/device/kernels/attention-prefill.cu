@@ -1,5 +1,6 @@
 #include "fp8.cuh"
 #include "prefill-shape.cuh"
+#include "warp-product.cuh"
 
 // Runs of tokens against their contexts on the tensor cores (m16n8k16, bf16 in, f32 out), with an
 // online softmax. A tile is ROWS query lines: for GQA the lines of the heads that share a KV head
@@ -28,26 +29,6 @@ typedef unsigned char Stored;
 #else
 typedef bf16 Stored;
 #endif
-
-__device__ inline void loadMatrices(u32 (&matrices)[4], const bf16* address) {
-  const u32 shared = (u32)__cvta_generic_to_shared(address);
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
-               : "=r"(matrices[0]), "=r"(matrices[1]), "=r"(matrices[2]), "=r"(matrices[3])
-               : "r"(shared));
-}
-__device__ inline void loadTransposed(u32 (&matrices)[4], const bf16* address) {
-  const u32 shared = (u32)__cvta_generic_to_shared(address);
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
-               : "=r"(matrices[0]), "=r"(matrices[1]), "=r"(matrices[2]), "=r"(matrices[3])
-               : "r"(shared));
-}
-__device__ inline void multiply(float (&sum)[4], const u32 (&a)[4], u32 b0, u32 b1) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
-      "{%0,%1,%2,%3};"
-      : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
 
 /** The two query lines of a tile that a thread's registers hold parts of. */
 struct Lines {

@@ -46,11 +46,58 @@ __device__ inline int ownExpert(int expert, int from, int to) {
   return expert >= from && expert < to ? expert - from : -1;
 }
 
+/** A set bit for each of `own` whose group is not one of the `kept` best, by their best two. */
+__device__ inline u32 outsideGroups(const float (&own)[LANE_EXPERTS], int experts, int groups,
+                                    int kept) {
+  const int lane = threadIdx.x % WARP_LANES;
+  const int size = experts / groups;
+  // A lane keeps the total of the group of its number.
+  float total = -infinity();
+  for (int group = 0; group < groups; group++) {
+    float first = -infinity(), second = -infinity();
+#pragma unroll
+    for (int i = 0; i < LANE_EXPERTS; i++) {
+      const int expert = i * WARP_LANES + lane;
+      if (expert >= experts || expert / size != group) continue;
+      second = fmaxf(second, fminf(first, own[i]));
+      first = fmaxf(first, own[i]);
+    }
+#pragma unroll
+    for (int offset = 16; offset > 0; offset >>= 1) {
+      const float otherFirst = __shfl_xor_sync(FULL_WARP, first, offset);
+      const float otherSecond = __shfl_xor_sync(FULL_WARP, second, offset);
+      second = fmaxf(fminf(first, otherFirst), fmaxf(second, otherSecond));
+      first = fmaxf(first, otherFirst);
+    }
+    if (lane == group) total = first + second;
+  }
+  u32 chosen = 0;
+  for (int i = 0; i < kept; i++) {
+    float best = (chosen >> lane & 1) != 0 || lane >= groups ? -infinity() : total;
+    int at = (chosen >> lane & 1) != 0 || lane >= groups ? WARP_LANES : lane;
+#pragma unroll
+    for (int offset = 16; offset > 0; offset >>= 1) {
+      const float other = __shfl_xor_sync(FULL_WARP, best, offset);
+      const int otherAt = __shfl_xor_sync(FULL_WARP, at, offset);
+      const bool isFirst = other == best && otherAt < at;
+      if (other > best || isFirst) best = other, at = otherAt;
+    }
+    chosen |= 1u << at;
+  }
+  u32 outside = 0;
+#pragma unroll
+  for (int i = 0; i < LANE_EXPERTS; i++) {
+    const int expert = i * WARP_LANES + lane;
+    if (expert < experts && (chosen >> expert / size & 1) == 0) outside |= 1u << i;
+  }
+  return outside;
+}
+
 /** The experts of a line's largest scores and what they weigh, by one warp. */
 __device__ inline void chooseForLine(const float* logits, const bf16* bias, const float* choiceBias,
                                      const float* expertScales, int* chosen, float* weights,
                                      int experts, int topK, int weighing, float weightScale,
-                                     float logitScale, int from, int to) {
+                                     float logitScale, int from, int to, int groups, int kept) {
   const int lane = threadIdx.x % WARP_LANES;
   const bool isSigmoid = weighing == SIGMOID || weighing == SIGMOID_NORMALISED;
   float own[LANE_EXPERTS];
@@ -65,7 +112,7 @@ __device__ inline void chooseForLine(const float* logits, const bf16* bias, cons
       own[i] = sigmoidExactly(own[i]) + (choiceBias != nullptr ? choiceBias[expert] : 0.0f);
     }
   }
-  u32 taken = 0;
+  u32 taken = groups > 1 ? outsideGroups(own, experts, groups, kept) : 0;
   float top = 0.0f, total = 0.0f, power = 0.0f;
   for (int slot = 0; slot < topK; slot++) {
     float best = -infinity();
@@ -142,7 +189,8 @@ extern "C" __global__ void choose_experts(const bf16* input, const bf16* norm, b
                                           int* starts, int* order, int count, int width,
                                           int allExperts, int from, int to, int experts, int topK,
                                           int weighing, float weightScale, float logitScale,
-                                          float epsilon, float normOffset, int isFew) {
+                                          float epsilon, float normOffset, int isFew, int groups,
+                                          int kept) {
   __shared__ int few[WARP_LANES];
   awaitEarlier();
   letNextStart();
@@ -161,7 +209,7 @@ extern "C" __global__ void choose_experts(const bf16* input, const bf16* norm, b
     } else {
       chooseForLine(logits + (i64)line * allExperts, bias, choiceBias, expertScales, own,
                     weights + (i64)line * topK, allExperts, topK, weighing, weightScale, logitScale,
-                    from, to);
+                    from, to, groups, kept);
     }
   }
   if (!isFew) return;

@@ -36,7 +36,7 @@ const WORD_BYTES = 4;
 const HASH_OPERATIONS = 24;
 
 /**
- * The cost of one operation. Only those of `attention` and `delta-rule` depend on memory, which
+ * The cost of one operation. Only those of attention and `delta-rule` depend on memory, which
  * `peek` shows.
  */
 export function opCost<Name extends OpName>(
@@ -48,12 +48,16 @@ export function opCost<Name extends OpName>(
   return COSTS[name](args, bytesPerElement(element), peek);
 }
 
+/** An attention of either kind. */
+export type AttentionArgs = OpArgs['attention'] | OpArgs['latent-attention'];
+
 /** The cost of an attention whose batch is known already: layers share it. */
 export function attentionCost(
-  args: OpArgs['attention'],
+  args: AttentionArgs,
   element: ElementType,
   attended: Attended,
 ): OpCost {
+  if ('rank' in args) return latentCost(args, element, attended);
   const { count, heads, kvHeads, headDim, kvFormat, lineKv } = args;
   // Lines of drafts are computed as if each was alone, and so read what they share again.
   const read = args.phase === 'verify' ? attended.pairs : attended.positions;
@@ -65,6 +69,20 @@ export function attentionCost(
   return {
     bytes: kvElements * storedBytes(kvFormat, element) + activations * elementBytes,
     operations: 4 * attended.pairs * heads * headDim,
+  };
+}
+
+/** One vector for each token, for all heads. */
+function latentCost(
+  { count, heads, rank, rotaryDim, projectedStride }: OpArgs['latent-attention'],
+  element: ElementType,
+  { positions, pairs }: Attended,
+): OpCost {
+  const lines = positions + 2 * count;
+  const ofHeads = count * heads * (2 * rank + 2 * rotaryDim + projectedStride);
+  return {
+    bytes: (lines * (rank + rotaryDim) + ofHeads) * bytesPerElement(element),
+    operations: 2 * pairs * heads * (2 * rank + rotaryDim),
   };
 }
 
@@ -136,6 +154,18 @@ const COSTS: { readonly [Name in OpName]: CostRule<Name> } = {
   attention: (args, elementBytes, peek) => {
     const { tokenRows, positions, count, window } = args;
     const attended = attendedBy(peek(tokenRows), peek(positions), count, window);
+    return attentionCost(args, elementBytes === 4 ? 'f32' : 'bf16', attended);
+  },
+  'head-linear': (args, elementBytes) => {
+    const { count, heads, rows, columns } = args;
+    const values = heads * rows * columns;
+    const matrix = { ...args, inputs: columns, outputs: heads * rows };
+    const lines = count * heads * (rows + columns) * elementBytes;
+    return { bytes: matrixBytes(matrix, elementBytes) + lines, operations: 2 * count * values };
+  },
+  'latent-attention': (args, elementBytes, peek) => {
+    const { tokenRows, positions, count } = args;
+    const attended = attendedBy(peek(tokenRows), peek(positions), count, 0);
     return attentionCost(args, elementBytes === 4 ? 'f32' : 'bf16', attended);
   },
   route: ({ count, width, allExperts, topK }, elementBytes) => ({

@@ -152,13 +152,65 @@ export interface OpArgs {
   };
 
   /**
+   * A product of each head's own. Of a weight [heads * headRows, columns], W_h are rows
+   * [firstRow, firstRow + rows) of head h's headRows; x are the first elements of head h of
+   * input[count, heads, inputStride], and the product becomes the first ones of out[count, heads,
+   * outStride]: x * W_h^T, `rows` of `columns`, or with isTransposed x * W_h, `columns` of `rows`.
+   */
+  'head-linear': Omit<Matrix, 'format'> & {
+    readonly format: StorageFormat;
+    readonly input: Slice;
+    readonly out: Slice;
+    readonly count: number;
+    readonly heads: number;
+    readonly headRows: number;
+    readonly firstRow: number;
+    readonly rows: number;
+    readonly columns: number;
+    readonly isTransposed: boolean;
+    readonly inputStride: number;
+    readonly outStride: number;
+  };
+
+  /**
+   * Attention to one vector for each token, which is the key and the value of all heads (DeepSeek's
+   * multi-head latent attention, with what makes keys and values of it multiplied into queries and
+   * outputs). Of latents[count, rank + rotaryDim] the first `rank` over their root mean square,
+   * times norm, and the rest, rotated in pairs of neighbours, become the token's line of its page.
+   * The first `rank` of each of queries[count, heads, rank + rotaryDim] are given; the rest becomes
+   * elements [turnedFrom, turnedFrom + rotaryDim) of projected[count, heads, projectedStride],
+   * rotated. Then out[count, heads, rank] = softmax(query line^T * scale) line[:rank] over
+   * positions j <= p of the token's row.
+   */
+  'latent-attention': PagedLines & {
+    readonly projected: Slice;
+    readonly projectedStride: number;
+    readonly turnedFrom: number;
+    readonly queries: Slice;
+    readonly latents: Slice;
+    /** E [rank] */
+    readonly norm: Slice;
+    readonly epsilon: number;
+    /** f32 [maxPositions, rotaryDim / 2, (cos, sin)] */
+    readonly rope: Slice;
+    readonly out: Slice;
+    readonly count: number;
+    readonly heads: number;
+    readonly rank: number;
+    readonly rotaryDim: number;
+    readonly scale: number;
+  };
+
+  /**
    * Sends each line to topK of the experts. normed = input over the root mean square of its line,
    * times norm + normOffset; logits = logitScale * (normed * router^T (+ routerBias)), in f32. A
    * line chooses the experts of the largest logits, largest first and the lowest id among equals
    * (NaN counts as minus infinity); a line of row -1 chooses none (-1). weights = weightScale times
    * the softmax over the logits of the chosen, or over all of them. By sigmoids, a line chooses the
    * largest sigmoid(logits) + choiceBias, and weights are weightScale times the sigmoids alone, or
-   * these over the sum of the chosen. Then the groups, as ExpertGroups has them: of a device that
+   * these over the sum of the chosen. With choiceGroups above 1, experts are so many groups of
+   * neighbours, and a line chooses among the experts of the keptGroups groups whose best two add up
+   * to most. Then the lists of who is whose, as ExpertGroups has them: of a device that
    * has a part of the experts, with those chosen alone that it has. A line's weights are the same
    * on all.
    */
@@ -177,6 +229,9 @@ export interface OpArgs {
     readonly routerBias: Slice | null;
     /** f32 [allExperts], for sigmoids alone. */
     readonly choiceBias: Slice | null;
+    /** A divisor of allExperts that leaves at least two to each; 1: there are no groups. */
+    readonly choiceGroups: number;
+    readonly keptGroups: number;
     readonly logitScale: number;
     /** f32 [allExperts]: what the weight of each is multiplied by, whatever the others weigh. */
     readonly expertScales: Slice | null;
@@ -875,9 +930,18 @@ export function qkvWidth(
  * a restore of it is one crossing. Position p of row r is in page
  * pageTable[r * pagesPerRow + p / pageTokens].
  */
-export interface KvGeometry {
-  readonly kv: Slice;
+export interface KvGeometry extends PagedLines {
   readonly kvFormat: StorageFormat;
+  readonly kvHeads: number;
+  readonly headDim: number;
+}
+
+/**
+ * What pages of all kinds have in common. Those of `latent-attention` have, for each layer,
+ * E [pageTokens, rank + rotaryDim].
+ */
+export interface PagedLines {
+  readonly kv: Slice;
   readonly pageTable: Slice;
   readonly tokenRows: Slice;
   readonly positions: Slice;
@@ -885,8 +949,6 @@ export interface KvGeometry {
   readonly pageElements: number;
   /** Where in a page this layer's keys begin. */
   readonly layerElement: number;
-  readonly kvHeads: number;
-  readonly headDim: number;
   readonly pageTokens: number;
   readonly pagesPerRow: number;
 }

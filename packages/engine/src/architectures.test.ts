@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { hash32, openCpuDevice } from '@bridgekeeper/device';
 import { E4M3_VALUES } from '@bridgekeeper/device/testing';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, test } from 'vitest';
 import type { EngineOptions } from './create.ts';
 import { type ModelFolderOptions, writeModelFolder } from './selftest/model-folder.ts';
 import { ReferenceModel } from './selftest/reference-model.ts';
@@ -115,6 +115,29 @@ const CASES: readonly (readonly [string, ModelFolderOptions])[] = [
         moe_intermediate_size: 48,
         routed_scaling_factor: 1.5,
         partial_rotary_factor: 0.5,
+      },
+    },
+  ],
+  [
+    'DeepSeek V3, queries of the layer itself, one group',
+    {
+      architecture: 'DeepseekV3ForCausalLM',
+      config: {
+        head_dim: undefined,
+        num_attention_heads: 3,
+        num_key_value_heads: undefined,
+        first_k_dense_replace: 0,
+        n_routed_experts: 5,
+        num_experts_per_tok: 2,
+        n_shared_experts: 2,
+        n_group: 1,
+        topk_group: 1,
+        moe_intermediate_size: 48,
+        norm_topk_prob: false,
+        kv_lora_rank: 20,
+        qk_nope_head_dim: 12,
+        qk_rope_head_dim: 8,
+        v_head_dim: 16,
       },
     },
   ],
@@ -407,6 +430,12 @@ describe('FP8 weights agree with a plain float64 model of their products with sc
   it.each(FP8_CASES)('%s', async (_, folder) => {
     await expectAgreement({ folder, kvFormat: 'element', decimals: 4 });
   });
+});
+
+test('a vector that all heads share is not stored in FP8', async () => {
+  const [, folder] = CASES.find(([name]) => name.startsWith('DeepSeek'))!;
+  const stored = expectAgreement({ folder, kvFormat: 'fp8-e4m3', decimals: 4 });
+  await expect(stored).rejects.toThrow(/--kv-cache-dtype.*leave it out/);
 });
 
 describe('weights in 4 bits agree with a plain float64 model of what their tools mean', () => {

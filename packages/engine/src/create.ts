@@ -450,6 +450,11 @@ function planShape(
       '--kv-offloading-size: KV of several GPUs does not leave them yet; leave it out';
     throw new EngineError('bad-model', message, 'kv_offloading_size');
   }
+  if (whole.latent !== null && options.kvFormat !== 'element') {
+    const what = `${whole.architecture} keeps one vector for all heads, as it is computed`;
+    const message = `--kv-cache-dtype: ${what}; leave it out`;
+    throw new EngineError('bad-model', message, 'kv_cache_dtype');
+  }
   // All of them: what cannot be divided is refused here.
   const held = Array.from({ length: ranks }, (_, index) =>
     heldBy(weightTensors(whole), whole, { ...divisionOf(options), index }),

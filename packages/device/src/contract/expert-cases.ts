@@ -35,6 +35,8 @@ interface RouteCase {
   readonly hasBias: boolean;
   readonly weighing: Weighing;
   readonly normOffset?: NormOffset;
+  /** How many, and how many of them a line chooses from; absent: one. */
+  readonly groups?: readonly [all: number, kept: number];
 }
 
 /** Poisoned outputs for who goes where. */
@@ -63,12 +65,35 @@ function referenceActivated(gate: number, alpha: GateForm['alpha']): number {
   return (gate * (1 + Math.tanh(inner))) / 2;
 }
 
+/**
+ * Whether each is in a group that is chosen from; null: two groups are too near to say, where
+ * logits are off by `near`, sigmoids by a quarter of it, and two of them by half.
+ */
+function eligibleOf(
+  scores: readonly number[],
+  [groups, kept]: readonly [all: number, kept: number],
+  near: number,
+): readonly boolean[] | null {
+  const size = scores.length / groups;
+  const totals = Array.from({ length: groups }, (_, group) => {
+    const own = scores.slice(group * size, (group + 1) * size).sort((a, b) => b - a);
+    return own[0]! + (own[1] ?? 0);
+  });
+  const order = [...totals.keys()].sort((a, b) => totals[b]! - totals[a]!);
+  if (kept < groups && totals[order[kept - 1]!]! - totals[order[kept]!]! < near) return null;
+  const best = order.slice(0, kept);
+  return scores.map((_, expert) => best.includes(Math.floor(expert / size)));
+}
+
 async function checkRoute(bench: Workbench, test: RouteCase): Promise<void> {
   const { count, width, experts, topK, hasBias, weighing, normOffset = 0 } = test;
+  const { groups: choice = [1, 1] } = test;
+  const [choiceGroups, keptGroups] = choice;
   const isSigmoid = weighing.startsWith('sigmoid');
   const input = bench.random(count * width, 3);
   const norm = bench.random(width);
-  const router = bench.random(experts * width);
+  // Of large logits all sigmoids are one, and groups alike.
+  const router = bench.random(experts * width, choiceGroups > 1 ? 0.1 : 1);
   // The last expert is the first one's twin: their logits are equal, and the first comes first.
   router.copyWithin((experts - 1) * width, 0, width);
   const bias = hasBias ? bench.random(experts, 2) : null;
@@ -93,6 +118,8 @@ async function checkRoute(bench: Workbench, test: RouteCase): Promise<void> {
     router: await bench.upload(router),
     routerBias: bias && (await bench.upload(bias)),
     choiceBias: choiceBias && (await bench.upload(choiceBias, 'f32')),
+    choiceGroups,
+    keptGroups,
     logitScale,
     expertScales: expertScales && (await bench.upload(expertScales, 'f32')),
     weighing,
@@ -107,6 +134,7 @@ async function checkRoute(bench: Workbench, test: RouteCase): Promise<void> {
   const chosen = await bench.downloadWords(groups.chosen);
   const [lines, actual] = [await bench.download(normed), await bench.download(weights, 'f32')];
   const expected = new Float64Array(count * width);
+  let torn = 0;
   for (let line = 0; line < count; line++) {
     const slots = [...chosen.subarray(line * topK, (line + 1) * topK)];
     const x = input.subarray(line * width, (line + 1) * width);
@@ -126,14 +154,19 @@ async function checkRoute(bench: Workbench, test: RouteCase): Promise<void> {
       isSigmoid ? referenceSigmoid(logit) + (choiceBias?.[i] ?? 0) : logit,
     );
     const near = NEAR[bench.element] * (Math.hypot(...logits) / Math.sqrt(experts));
-    const best = scores.toSorted((a, b) => b - a);
+    const eligible = eligibleOf(scores, choice, near);
+    if (eligible === null) torn += 1;
+    const best = scores.filter((_, i) => eligible?.[i] ?? true).sort((a, b) => b - a);
     expectThat(new Set(slots).size === topK, `${what}: line ${line} has an expert twice`);
     slots.forEach((expert, slot) => {
-      const gap = Math.abs((scores[expert] ?? Number.NaN) - best[slot]!);
+      if (eligible === null) return;
+      const score = eligible[expert] ? scores[expert]! : Number.NaN;
+      const gap = Math.abs(score - best[slot]!);
       expectThat(gap <= near, `${what}: slot ${slot} of line ${line} has expert ${expert}`);
     });
     const [first, twin] = [slots.indexOf(0), slots.indexOf(experts - 1)];
-    const isOrdered = experts === 1 || twin < 0 || (first >= 0 && first < twin);
+    // Of groups one may be out of the question, and the other not.
+    const isOrdered = experts === 1 || choiceGroups > 1 || twin < 0 || (first >= 0 && first < twin);
     expectThat(isOrdered, `${what}: line ${line} has expert 0 behind its equal`);
     const given = actual.subarray(line * topK, (line + 1) * topK);
     // A logit's error is one of its weight's own size.
@@ -142,6 +175,7 @@ async function checkRoute(bench: Workbench, test: RouteCase): Promise<void> {
     );
     expectClose(`${what}: weights`, given, wanted, 10 * bench.tolerance);
   }
+  expectThat(torn <= count / 2, `${what}: ${torn} lines are torn between groups`);
   expectClose(`${what}: normalised lines`, lines, expected, bench.tolerance);
   const { starts, order } = referenceGroups(chosen, experts);
   expectSame(`${what}: starts`, await bench.downloadWords(groups.starts), starts);
@@ -174,6 +208,8 @@ async function checkShares(bench: Workbench, test: RouteCase): Promise<void> {
       router,
       routerBias: null,
       choiceBias: null,
+      choiceGroups: 1,
+      keptGroups: 1,
       logitScale: 1,
       expertScales: null,
       weighing,
@@ -493,6 +529,18 @@ export const expertCases: readonly ContractCase[] = [
       const centred = { ...common, normOffset: 1 } as const;
       await checkRoute(bench, { ...centred, hasBias: true, weighing: 'sigmoid-normalised' });
       await checkRoute(bench, { ...centred, hasBias: false, weighing: 'sigmoid' });
+    }
+  }),
+  benchCase('routes to experts of the best groups', 'arithmetic', async (bench) => {
+    for (const [count, width, experts, topK, groups] of [
+      [1, 64, 8, 2, [4, 1]],
+      [5, 96, 15, 4, [3, 2]],
+      [9, 128, 256, 8, [8, 4]],
+      [40, 64, 24, 3, [8, 5]],
+    ] as const) {
+      const common = { count, width, experts, topK, groups };
+      await checkRoute(bench, { ...common, hasBias: true, weighing: 'sigmoid-normalised' });
+      await checkRoute(bench, { ...common, hasBias: false, weighing: 'sigmoid' });
     }
   }),
   benchCase('experts that are shared out', 'arithmetic', async (bench) => {

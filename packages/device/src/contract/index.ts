@@ -6,6 +6,7 @@ import { deltaNetCases } from './delta-net-cases.ts';
 import { expertCases } from './expert-cases.ts';
 import { grammarCases } from './grammar-cases.ts';
 import { int4Cases } from './int4-cases.ts';
+import { latentCases } from './latent-cases.ts';
 import { layerCases } from './layer-cases.ts';
 import { linearCases } from './linear-cases.ts';
 import { loadCases } from './load-cases.ts';
@@ -29,6 +30,7 @@ export const contractCases: readonly ContractCase[] = [
   ...int4Cases,
   ...linearCases,
   ...attentionCases,
+  ...latentCases,
   ...expertCases,
   ...branchCases,
   ...deltaNetCases,

@@ -29,6 +29,7 @@ import {
 } from './kernels/experts.ts';
 import { maskLines } from './kernels/grammar.ts';
 import { joinInt4Scales, orderInt4Codes } from './kernels/int4.ts';
+import { attendLatents, headLinear, type PagedLines, writeLatents } from './kernels/latent.ts';
 import {
   add,
   bytesFromF32,
@@ -84,6 +85,8 @@ const MATMUL_STEP_NS = 0.3;
 const STEP_NS = 1;
 const EXP_NS = 20;
 const COPY_BYTE_NS = 0.1;
+/** How long rows are is known on the device alone: assume a few hundred positions. */
+const ASSUMED_POSITIONS = 256;
 const clock = new SystemClock();
 
 /** Keeps this thread busy for so much longer, as a law has it. */
@@ -222,10 +225,61 @@ const BINDERS: Binders = {
       sinks: args.sinks && memory.f32(args.sinks, heads),
       out: memory.f32(args.out, count * heads * headDim),
     };
-    // How long the rows are is known on the device alone: assume a few hundred positions.
-    const positions = window > 0 ? Math.min(window, 256) : 256;
+    const positions = window > 0 ? Math.min(window, ASSUMED_POSITIONS) : ASSUMED_POSITIONS;
     const aloneNs = STEP_NS * count * heads * headDim * 2 * positions;
     return { aloneNs, run: (share) => attention(bound, share) };
+  },
+
+  'write-latents': (memory, args) => {
+    const { count, heads, rank, rotaryDim } = args;
+    const width = rank + rotaryDim;
+    const bound = {
+      ...args,
+      ...bindLines(memory, args),
+      projected: memory.f32(args.projected, count * heads * args.projectedStride),
+      queries: memory.f32(args.queries, count * heads * width),
+      latents: memory.f32(args.latents, count * width),
+      norm: memory.f32(args.norm, rank),
+      rope: memory.floats(args.rope),
+    };
+    const elements = count * (width + heads * rotaryDim);
+    return { aloneNs: 4 * STEP_NS * elements, run: (share) => writeLatents(bound, share) };
+  },
+
+  'attend-latents': (memory, args) => {
+    const { count, heads, rank, rotaryDim } = args;
+    const bound = {
+      ...args,
+      ...bindLines(memory, args),
+      queries: memory.f32(args.queries, count * heads * (rank + rotaryDim)),
+      out: memory.f32(args.out, count * heads * rank),
+    };
+    const aloneNs = STEP_NS * count * heads * 2 * rank * ASSUMED_POSITIONS;
+    return { aloneNs, run: (share) => attendLatents(bound, share) };
+  },
+
+  'head-linear': (memory, args) => {
+    const { count, heads, headRows, rows, columns, isTransposed } = args;
+    const { format, blockOutputs, blockInputs } = args;
+    const [inputs, outputs] = isTransposed ? [rows, columns] : [columns, rows];
+    const all = heads * headRows;
+    const strided = (stride: number, width: number) => (count * heads - 1) * stride + width;
+    const blocks = Math.ceil(all / blockOutputs) * Math.ceil(columns / blockInputs);
+    const weight =
+      format === 'element'
+        ? { values: memory.f32(args.weight, all * columns), scales: null }
+        : {
+            values: memory.u8(args.weight, all * columns),
+            scales: memory.f32(scalesOf(args), blocks),
+          };
+    const bound = {
+      ...args,
+      input: memory.f32(args.input, strided(args.inputStride, inputs)),
+      weight: { ...weight, blockOutputs, blockInputs },
+      out: memory.f32(args.out, strided(args.outStride, outputs)),
+    };
+    const aloneNs = STEP_NS * count * heads * rows * columns;
+    return { aloneNs, run: (share) => headLinear(bound, share) };
   },
 
   'choose-experts': (memory, args) => {
@@ -654,6 +708,28 @@ function bindExperts(
       : memory.u8(args.weight, packedBytes(format, rows * inputs, 4));
   const scales = format === 'element' ? null : scalesOf(args.scales);
   return { format, values, scales, blockOutputs, blockInputs, inputs };
+}
+
+function scalesOf({ scales, format }: OpRefs<'head-linear'>): SliceRef {
+  if (scales === null) throw new RangeError(`a weight in ${format} needs scales`);
+  return scales;
+}
+
+function bindLines(
+  memory: DeviceMemory,
+  args: OpRefs<'write-latents'> | OpRefs<'attend-latents'>,
+): PagedLines {
+  const { count, pageElements, layerElement, pageTokens, pagesPerRow } = args;
+  return {
+    kv: memory.floats(args.kv),
+    pageTable: memory.words(args.pageTable),
+    tokenRows: memory.i32(args.tokenRows, count),
+    positions: memory.i32(args.positions, count),
+    pageElements,
+    layerElement,
+    pageTokens,
+    pagesPerRow,
+  };
 }
 
 function bindKv(memory: DeviceMemory, args: OpRefs<'attend'> | OpRefs<'rope-write-kv'>): PagedKv {

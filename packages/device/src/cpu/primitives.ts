@@ -11,6 +11,7 @@ import {
   type Matrix,
   type OpArgs,
   type OpName,
+  type PagedLines,
   routeWorkspace,
 } from '../ops.ts';
 import { checkPagedParts } from '../paged-parts.ts';
@@ -18,7 +19,7 @@ import { checkPlace } from '../placement.ts';
 
 /** The steps that the compute workers know: the catalogue with its compound operations in parts. */
 export interface PrimitiveArgs
-  extends Omit<OpArgs, 'linear' | 'attention' | 'route' | 'hash-tree'> {
+  extends Omit<OpArgs, 'linear' | 'attention' | 'latent-attention' | 'route' | 'hash-tree'> {
   /** out = input over the root mean square of its line, times norm + normOffset. */
   'rms-norm': {
     readonly input: Slice;
@@ -53,6 +54,8 @@ export interface PrimitiveArgs
     Pick<
       OpArgs['route'],
       | 'choiceBias'
+      | 'choiceGroups'
+      | 'keptGroups'
       | 'logitScale'
       | 'expertScales'
       | 'weighing'
@@ -83,6 +86,13 @@ export interface PrimitiveArgs
       OpArgs['attention'],
       'qkv' | 'lineKv' | 'sinks' | 'out' | 'count' | 'heads' | 'scale' | 'window'
     >;
+  /** What of latent-attention is before its softmax: lines of pages, and queries turned. */
+  'write-latents': Omit<OpArgs['latent-attention'], 'out' | 'scale'>;
+  'attend-latents': PagedLines &
+    Pick<
+      OpArgs['latent-attention'],
+      'queries' | 'out' | 'count' | 'heads' | 'rank' | 'rotaryDim' | 'scale'
+    >;
   /** A level of a hash tree. */
   'hash-pieces': TreeLevel;
 }
@@ -98,6 +108,7 @@ export type Primitive = {
 export function primitivesOf<Name extends OpName>(name: Name, args: OpArgs[Name]): Primitive[] {
   if (name === 'linear') return partsOfLinear(args as OpArgs['linear']);
   if (name === 'attention') return partsOfAttention(args as OpArgs['attention']);
+  if (name === 'latent-attention') return partsOfLatent(args as OpArgs['latent-attention']);
   if (name === 'route') return partsOfRoute(args as OpArgs['route']);
   if (name === 'hash-tree') {
     return treeLevels(args as OpArgs['hash-tree']).map((args) => ({ op: 'hash-pieces', args }));
@@ -163,6 +174,15 @@ function partsOfAttention(all: OpArgs['attention']): Primitive[] {
   return [
     { op: 'rope-write-kv', args: { ...common, ...turning } },
     { op: 'attend', args: { ...common, sinks, out, scale, window } },
+  ];
+}
+
+function partsOfLatent(all: OpArgs['latent-attention']): Primitive[] {
+  const { out, scale, ...writing } = all;
+  const { projected, projectedStride, turnedFrom, latents, norm, epsilon, rope, ...rest } = writing;
+  return [
+    { op: 'write-latents', args: writing },
+    { op: 'attend-latents', args: { ...rest, out, scale } },
   ];
 }
 

@@ -1,3 +1,4 @@
+import type { AttentionArgs } from '../cost.ts';
 import { gatherPages, scatterPages } from '../cpu/kernels/pages.ts';
 import { place } from '../cpu/kernels/place.ts';
 import { isRow } from '../cpu/kernels/rows.ts';
@@ -55,6 +56,10 @@ export class Chains {
       const isFirst = attention.layerElement === 0 && attention.lineKv !== 'none';
       return isFirst ? this.#attention(attention) : undefined;
     }
+    if (name === 'latent-attention') {
+      const attention = args as OpArgs['latent-attention'];
+      return attention.layerElement === 0 ? this.#attention(attention) : undefined;
+    }
     if (name === 'sample') return this.#sample(args as OpArgs['sample']);
     if (name === 'gather-pages') return gather(args as OpArgs['gather-pages']);
     if (name === 'scatter-pages') return scatter(args as OpArgs['scatter-pages']);
@@ -71,7 +76,7 @@ export class Chains {
     };
   }
 
-  #attention(args: OpArgs['attention']): () => void {
+  #attention(args: AttentionArgs): () => void {
     const { count, pageTokens, pagesPerRow } = args;
     const kv = wordsOf(args.kv);
     const pageTable = wordsOf(args.pageTable);
@@ -135,8 +140,9 @@ export class Chains {
 }
 
 /** Words of a page over all layers. The first layer's words are first. */
-function wordsPerPage({ pageElements, kvFormat }: OpArgs['attention']) {
-  return (pageElements * (kvFormat === 'element' ? 2 : 1)) / 4;
+function wordsPerPage(args: AttentionArgs) {
+  const isNarrow = 'kvFormat' in args && args.kvFormat !== 'element';
+  return (args.pageElements * (isNarrow ? 1 : 2)) / 4;
 }
 
 function gather({ out, ...parts }: OpArgs['gather-pages']): () => void {

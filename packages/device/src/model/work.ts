@@ -1,5 +1,12 @@
 import type { Roofline } from '@bridgekeeper/bridge';
-import { type Attended, attendedBy, attentionCost, type OpCost, opCost } from '../cost.ts';
+import {
+  type Attended,
+  type AttentionArgs,
+  attendedBy,
+  attentionCost,
+  type OpCost,
+  opCost,
+} from '../cost.ts';
 import {
   bytesPerElement,
   type ElementType,
@@ -21,7 +28,7 @@ export interface Work {
   readonly fixedNs: number;
   readonly bookkeeping: (() => void) | null;
   /** Priced when it runs, by the positions it then finds. */
-  readonly attention: OpArgs['attention'] | null;
+  readonly attention: AttentionArgs | null;
   /** Attentions like it, one for each layer of its kind. */
   readonly attentions: number;
 }
@@ -68,7 +75,7 @@ export class WorkPricer {
   readonly #roofline: Roofline;
   readonly #options: PricingOptions;
   /** Of the batches that memory describes now. */
-  readonly #attended: { readonly of: OpArgs['attention']; readonly seen: Attended }[] = [];
+  readonly #attended: { readonly of: AttentionArgs; readonly seen: Attended }[] = [];
   /** By their arguments: engines launch the same ones again. */
   readonly #compiled = new Map<object, Work>();
   /** By their lists. */
@@ -124,8 +131,8 @@ export class WorkPricer {
       if (isSliceList(value)) value.forEach(bufferOf);
     }
     const bookkeeping = bookkeepingOf(name, args, this.#options.chains, this.#options.drafts);
-    if (name === 'attention') {
-      const attention = args as OpArgs['attention'];
+    if (name === 'attention' || name === 'latent-attention') {
+      const attention = args as AttentionArgs;
       return { operations: 1, fixedNs: 0, bookkeeping, attention, attentions: 1 };
     }
     const cost = opCost(name, args, this.#element, wordsOf);
@@ -177,10 +184,11 @@ export class WorkPricer {
   }
 
   /** Layers of one batch attend to the same positions: they are counted once for each window. */
-  #attendedBy(args: OpArgs['attention']): Attended {
-    const { tokenRows, positions, count, window } = args;
+  #attendedBy(args: AttentionArgs): Attended {
+    const { tokenRows, positions, count } = args;
+    const window = windowOf(args);
     for (const { of, seen } of this.#attended) {
-      if (of.window === window && isSameBatch(of, args)) return seen;
+      if (windowOf(of) === window && isSameBatch(of, args)) return seen;
     }
     const seen = attendedBy(wordsOf(tokenRows), wordsOf(positions), count, window);
     this.#attended.push({ of: args, seen });
@@ -234,12 +242,20 @@ type Sum = { -readonly [Field in keyof Work]: Work[Field] };
 
 function isAlike({ attention: a }: Work, { attention: b }: Work): boolean {
   if (a === null || b === null) return a === b;
+  if ('rank' in a || 'rank' in b) {
+    if (!('rank' in a && 'rank' in b)) return false;
+    const isSame = a.rank === b.rank && a.rotaryDim === b.rotaryDim && a.heads === b.heads;
+    return isSame && a.projectedStride === b.projectedStride && isSameBatch(a, b);
+  }
   const isSameShape = a.heads === b.heads && a.kvHeads === b.kvHeads && a.headDim === b.headDim;
   if (a.lineKv !== b.lineKv) return false;
   return isSameShape && a.window === b.window && a.kvFormat === b.kvFormat && isSameBatch(a, b);
 }
 
-function isSameBatch(a: OpArgs['attention'], b: OpArgs['attention']): boolean {
+/** 0 is none. */
+const windowOf = (args: AttentionArgs) => ('rank' in args ? 0 : args.window);
+
+function isSameBatch(a: AttentionArgs, b: AttentionArgs): boolean {
   return (
     a.count === b.count &&
     isSameSlice(a.tokenRows, b.tokenRows) &&

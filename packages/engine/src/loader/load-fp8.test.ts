@@ -166,17 +166,20 @@ describe('FP8 weights', () => {
     for (const buffer of loaded.buffers) device.free(buffer);
   });
 
-  test('scales of activations are left aside, with a note', async () => {
+  test('scales of activations and layers for further tokens are left aside', async () => {
     const folder = await folderOf({ quantization: TENSORS });
     const scale = { dtype: 'F32', shape: [], bytes: new Uint8Array(4) };
     const tensors = await tensorsIn(folder);
     const more = ['q', 'k', 'v'].map((part) => `${ATTENTION}.${part}_proj.input_scale`);
+    more.push('model.layers.2.eh_proj.weight');
     const all = [...tensors, ...more.map((name) => ({ name, ...scale }))];
     await writeSafetensors(join(folder, 'model.safetensors'), all);
     const { loaded } = await load(folder);
     expect(loadNotes(loaded)).toEqual([
       '3 tensors are not used: scales of activations, which are not quantised ' +
         `(${ATTENTION}.q_proj.input_scale, ...)`,
+      '1 tensor is not used: of layers that predict tokens further ahead ' +
+        '(model.layers.2.eh_proj.weight)',
     ]);
     for (const buffer of loaded.buffers) device.free(buffer);
   });

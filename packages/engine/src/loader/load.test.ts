@@ -63,10 +63,14 @@ function slicesOf(weights: Weights): Map<string, Slice> {
     ['head', weights.head.weight],
   ]);
   weights.layers.forEach((layer, index) => {
-    const { feedForward, deltaNet, ...rest } = layer;
+    const { feedForward, deltaNet, latent, ...rest } = layer;
     expect(deltaNet).toBeNull();
     const { kind: _, ...more } = feedForward;
-    const roles: Record<string, ExpertsMatrix | WeightMatrix | Slice | null> = { ...rest, ...more };
+    const roles: Record<string, ExpertsMatrix | WeightMatrix | Slice | null> = {
+      ...rest,
+      ...more,
+      ...latent,
+    };
     for (const [role, weight] of Object.entries(roles)) {
       if (weight === null) continue;
       slices.set(`layers.${index}.${role}`, 'weight' in weight ? weight.weight : weight);

@@ -199,6 +199,13 @@ const OPTIONAL_ROLES = {
   perLayerNorm: null,
 } as const;
 const DELTA_NET_ROLES = ['gates', 'conv', 'decayLog', 'stepBias', 'headNorm'] as const;
+const LATENT_ROLES = [
+  'queryDown',
+  'queryDownNorm',
+  'latentDown',
+  'latentNorm',
+  'latentUp',
+] as const;
 const FEED_FORWARD_ROLES = {
   dense: ['gateUp', 'gateUpBias', 'down', 'downBias'],
   experts: [
@@ -229,13 +236,17 @@ function layerOf(
     }
   }
   const isOfNet = (role: string) => (DELTA_NET_ROLES as readonly string[]).includes(role);
-  const isElsewhere = (role: string) => own.has(role) || isOfNet(role) || role.endsWith('Scales');
+  const isOfLatent = (role: string) => (LATENT_ROLES as readonly string[]).includes(role);
+  const isOfMixer = (role: string) => isOfNet(role) || isOfLatent(role);
+  const isElsewhere = (role: string) => own.has(role) || isOfMixer(role) || role.endsWith('Scales');
   const rest = Object.entries(roles).filter(([role]) => !isElsewhere(role));
   const ofNet = Object.entries(roles).filter(([role]) => isOfNet(role));
+  const ofLatent = Object.fromEntries(LATENT_ROLES.map((role) => [role, roles[role] ?? null]));
   return {
     ...OPTIONAL_ROLES,
     ...Object.fromEntries(rest),
     deltaNet: mixer === 'delta-net' ? Object.fromEntries(ofNet) : null,
+    latent: mixer === 'latent-attention' ? ofLatent : null,
     feedForward: { kind, ...Object.fromEntries(own) },
   } as unknown as LayerWeights;
 }

@@ -12,9 +12,12 @@ const KNOWN: readonly (readonly [suffix: RegExp, why: string])[] = [
 ];
 
 /** What of the checkpoint was left aside, for the log. */
-export function loadNotes({ unusedTensors, unmappedTensors }: LoadedWeights): string[] {
-  const whyOf = (name: string) =>
-    KNOWN.find(([suffix]) => suffix.test(name))?.[1] ?? 'not part of the architecture';
+export function loadNotes({ weights, unusedTensors, unmappedTensors }: LoadedWeights): string[] {
+  const layers = weights.layers.length;
+  const whyOf = (name: string) => {
+    if (isBehindLayers(name, layers)) return 'of layers that predict tokens further ahead';
+    return KNOWN.find(([suffix]) => suffix.test(name))?.[1] ?? 'not part of the architecture';
+  };
   const groups = new Map<string, string[]>();
   for (const name of unusedTensors) {
     const why = whyOf(name);
@@ -23,6 +26,12 @@ export function loadNotes({ unusedTensors, unmappedTensors }: LoadedWeights): st
   const notes = [...groups].map(([why, names]) => note(names, `not used: ${why}`));
   const names = unmappedTensors.map(({ name, file }) => `${name} in ${file}`);
   return names.length === 0 ? notes : [...notes, note(names, 'not what the index maps: ignored')];
+}
+
+/** Multi-token prediction is one layer more than config.json counts, or modules of that name. */
+function isBehindLayers(name: string, layers: number): boolean {
+  const [, layer] = /(?:^|\.)layers\.(\d+)\./.exec(name) ?? [];
+  return /^(?:model\.)?mtp\./.test(name) || (layer !== undefined && Number(layer) >= layers);
 }
 
 /** What each of several GPUs had of a load, and where its time went. */

@@ -5,7 +5,7 @@ import {
   expertMatrixBytes,
   matrixBytes,
 } from '@bridgekeeper/device';
-import { heldExperts, type LayerKind } from '../models/spec.ts';
+import { heldExperts, keyValueElements, type LayerKind, pairOperations } from '../models/spec.ts';
 import type { LayerWeights, WeightMatrix } from '../models/weights.ts';
 import type { ForwardParts } from '../runner/forward.ts';
 import { stateBytesPerRow } from '../runner/shapes.ts';
@@ -37,14 +37,15 @@ function sumOf(works: readonly Work[]): Work {
 }
 
 function layerWork(
-  { qkv, output, attentionGate, deltaNet, feedForward: weights, ...more }: LayerWeights,
+  { qkv, output, attentionGate, deltaNet, latent, feedForward: weights, ...more }: LayerWeights,
   { feedForward }: LayerKind,
   tokens: number,
   elementBytes: number,
 ): Work {
   const dense = (matrix: WeightMatrix) => matrixWork(matrix, tokens, elementBytes);
   const { perLayerGate, perLayerBack } = more;
-  const others = [attentionGate, deltaNet?.gates, perLayerGate, perLayerBack];
+  const ofLatent = [latent?.queryDown, latent?.latentDown, latent?.latentUp];
+  const others = [attentionGate, deltaNet?.gates, ...ofLatent, perLayerGate, perLayerBack];
   const beside = others.filter((matrix) => matrix != null);
   const attention = [qkv, output, ...beside].map(dense);
   if (weights.kind === 'dense' || feedForward.kind === 'dense') {
@@ -91,11 +92,10 @@ function attentionWork(
   pairs: (window: number) => number,
 ): Work {
   const kvBytes = shape.kvFormat === 'element' ? bytesOf(element) : 1;
-  const kinds = spec.layerKinds.filter(({ mixer }) => mixer === 'attention');
   return sumOf(
-    kinds.map(({ window, kvHeads, headDim }) => ({
-      bytes: read(window || Infinity) * 2 * kvHeads * headDim * kvBytes,
-      operations: 4 * pairs(window || Infinity) * spec.heads * headDim,
+    spec.layerKinds.map((kind) => ({
+      bytes: read(kind.window || Infinity) * keyValueElements(kind) * kvBytes,
+      operations: pairs(kind.window || Infinity) * pairOperations(spec, kind),
     })),
   );
 }

@@ -57,6 +57,7 @@ export function describeGptOssExperts(config: ConfigReader): ExpertsFeedForward 
     weighing: 'softmax-chosen',
     weightScale: 1,
     choiceBias: false,
+    groups: null,
     bias: true,
     gate: {
       limit: config.positive('swiglu_limit', 7),

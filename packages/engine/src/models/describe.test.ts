@@ -7,7 +7,9 @@ import { parameterCount } from '../testing/parameter-count.ts';
 import { describeModel } from './describe.ts';
 import { ModelError } from './errors.ts';
 import { readModelSpec } from './folder.ts';
+import { rankSpec } from './rank-slice.ts';
 import { readSamplingDefaults } from './sampling-defaults.ts';
+import type { ModelSpec } from './spec.ts';
 
 const inRepository = (path: string) =>
   fileURLToPath(new URL(`../../../../${path}`, import.meta.url));
@@ -64,6 +66,7 @@ describe('published configurations', () => {
       perLayer: null,
       attentionGate: false,
       deltaNet: null,
+      latent: null,
       attentionSinks: false,
       tiedHead: true,
       eosTokenIds: [0],
@@ -185,6 +188,7 @@ describe('architectures', () => {
       weighing: 'softmax-all',
       weightScale: 1,
       choiceBias: false,
+      groups: null,
       bias: false,
       gate: { limit: Number.POSITIVE_INFINITY, alpha: 1, shift: 0 },
       stored: 'modules',
@@ -311,6 +315,7 @@ describe('architectures', () => {
       weighing: 'softmax-chosen',
       weightScale: 1,
       choiceBias: false,
+      groups: null,
       bias: true,
       gate: { limit: 7, alpha: 1.702, shift: 1 },
       stored: 'mxfp4 stack',
@@ -427,6 +432,61 @@ describe('newcomers', () => {
     expect(spec).toMatchObject({ qkNorm: 'whole', norms: { before: false, after: true } });
   });
 
+  const DEEPSEEK = {
+    head_dim: undefined,
+    first_k_dense_replace: 1,
+    n_routed_experts: 8,
+    num_experts_per_tok: 3,
+    n_shared_experts: 1,
+    moe_intermediate_size: 24,
+    n_group: 4,
+    topk_group: 2,
+    q_lora_rank: 24,
+    kv_lora_rank: 32,
+    qk_nope_head_dim: 20,
+    qk_rope_head_dim: 16,
+    v_head_dim: 12,
+  };
+
+  test('DeepSeek V3 has latent attention, experts of groups, and YaRN in its scores', () => {
+    const rope = { type: 'yarn', factor: 40, original_max_position_embeddings: 4096 };
+    const scaled = { ...rope, mscale: 0.5, mscale_all_dim: 1 };
+    const published = { ...DEEPSEEK, num_nextn_predict_layers: 1, rope_scaling: scaled };
+    const spec = described('DeepseekV3ForCausalLM', published)();
+    expect(spec.latent).toEqual({
+      queryRank: 24,
+      kvRank: 32,
+      rotaryDim: 16,
+      keyDim: 20,
+      valueDim: 12,
+    });
+    const kind = { mixer: 'latent-attention', kvHeads: 1, headDim: 48, lineKv: 'keys', window: 0 };
+    expect(spec.layerKinds).toMatchObject([
+      { ...kind, kvLayer: 0, feedForward: { kind: 'dense' } },
+      {
+        ...kind,
+        kvLayer: 1,
+        feedForward: { kind: 'experts', groups: { count: 4, kept: 2 }, choiceBias: true },
+      },
+    ]);
+    // 0.1 ln 40 + 1, twice; the ratio of both magnitudes is in cos and sin.
+    expect(spec.attentionScale).toBeCloseTo(1.3688879454113936 ** 2 / 6, 12);
+    const [{ scaling, rotaryDim }] = spec.ropes as [ModelSpec['ropes'][number]];
+    const ratio = 1.1844439727056968 / 1.3688879454113936;
+    expect(scaling).toMatchObject({ type: 'yarn', factor: 40, attentionFactor: ratio });
+    expect(rotaryDim).toBe(16);
+    const plain = described('DeepseekV3ForCausalLM', {
+      ...DEEPSEEK,
+      q_lora_rank: null,
+      n_group: 1,
+    })();
+    expect(plain.latent!.queryRank).toBeNull();
+    const shared = () => rankSpec(plain, { of: 2, wholeExperts: false });
+    expect(shared).toThrow(rejection('unsupported', '--tensor-parallel-size 1'));
+    expect(plain.attentionScale).toBeCloseTo(1 / 6, 12);
+    expect(plain.layerKinds[1]!.feedForward).toMatchObject({ groups: null });
+  });
+
   test.each<[string, Record<string, unknown>, string, string]>([
     [
       'Gemma3ForCausalLM',
@@ -476,7 +536,17 @@ describe('newcomers', () => {
       'unsupported',
       'llama_4_scaling_beta',
     ],
-    ['DeepseekV3ForCausalLM', {}, 'unsupported', 'DeepseekV3ForCausalLM'],
+    ['DeepseekV2ForCausalLM', {}, 'unsupported', 'DeepseekV3ForCausalLM'],
+    ['DeepseekV3ForCausalLM', { ...DEEPSEEK, n_group: 3 }, 'unsupported', 'n_group'],
+    ['DeepseekV3ForCausalLM', { ...DEEPSEEK, n_group: 8 }, 'unsupported', 'at least two'],
+    ['DeepseekV3ForCausalLM', { ...DEEPSEEK, topk_group: 5 }, 'malformed', 'topk_group'],
+    ['DeepseekV3ForCausalLM', { ...DEEPSEEK, topk_group: 1 }, 'malformed', 'a token has 3'],
+    ['DeepseekV3ForCausalLM', { ...DEEPSEEK, head_dim: 8 }, 'malformed', 'head_dim'],
+    ['DeepseekV3ForCausalLM', { ...DEEPSEEK, rope_interleave: false }, 'unsupported', 'true'],
+    ['DeepseekV3ForCausalLM', { ...DEEPSEEK, topk_method: 'greedy' }, 'unsupported', 'noaux_tc'],
+    ['DeepseekV3ForCausalLM', { ...DEEPSEEK, moe_layer_freq: 2 }, 'unsupported', 'moe_layer_freq'],
+    ['DeepseekV3ForCausalLM', { ...DEEPSEEK, attention_bias: true }, 'unsupported', 'bias'],
+    ['DeepseekV3ForCausalLM', { ...DEEPSEEK, index_topk: 2048 }, 'unsupported', 'index_topk'],
   ])('%s with %j is refused', (architecture, config, code, word) => {
     expect(described(architecture, config)).toThrow(rejection(code, word));
   });

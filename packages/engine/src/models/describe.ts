@@ -24,7 +24,7 @@ function familyOf(config: ConfigReader): Family {
   if (match === undefined) {
     const none = modelType === undefined ? 'missing' : `missing, and of ${show(modelType)} unknown`;
     const found = names.length > 0 ? show(names[0]) : none;
-    const list = FAMILIES.map(({ architecture }) => architecture).join(', ');
+    const list = [...new Set(FAMILIES.map(({ architecture }) => architecture))].join(', ');
     throw config.error('unsupported', 'architectures', `is ${found}; supported: ${list}`);
   }
   return match;
@@ -166,7 +166,7 @@ export function describeModel(configJson: unknown, generationConfigJson?: unknow
     const relation = `is ${kvHeads}, which does not divide num_attention_heads ${heads}`;
     throw config.error('malformed', 'num_key_value_heads', relation);
   }
-  const headDim = headDimOf(config, family, hiddenSize, heads);
+  const headDim = family.headDim?.(config) ?? headDimOf(config, family, hiddenSize, heads);
   const vocabularySize = config.integer('vocab_size', 1);
   const { ropes, maxPositions } =
     family.ropes?.(config, headDim) ??

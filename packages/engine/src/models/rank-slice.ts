@@ -61,6 +61,7 @@ function requireExperts({ architecture, layerKinds }: ModelSpec): void {
 function requireDivisible({
   architecture,
   deltaNet,
+  latent,
   attentionGate,
   qkNorm,
   layerScale,
@@ -76,7 +77,7 @@ function requireDivisible({
     ({ feedForward }) => feedForward.kind === 'experts' && feedForward.shared !== null,
   );
   const hasMore = attentionGate || layerScale || hasShared;
-  if (deltaNet === null && qkNorm !== 'whole' && !hasMore) return;
+  if (deltaNet === null && latent === null && qkNorm !== 'whole' && !hasMore) return;
   const message = `${architecture} is not divided among GPUs: take --tensor-parallel-size 1`;
   throw new ModelError('unsupported', message);
 }

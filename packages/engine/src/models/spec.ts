@@ -77,6 +77,8 @@ export interface ExpertsFeedForward {
   readonly weightScale: number;
   /** Each expert has a number by which it is chosen more often, and does not weigh more. */
   readonly choiceBias: boolean;
+  /** Groups of experts, and how many of them a token chooses from (DeepSeek V3); null: none. */
+  readonly groups: { readonly count: number; readonly kept: number } | null;
   /** Of the experts. */
   readonly bias: boolean;
   readonly gate: GateForm;
@@ -125,6 +127,22 @@ export interface DeltaNet {
   readonly stored: 'flat' | 'by key head';
 }
 
+/**
+ * Attention of which all that is kept of a token is one small vector and one key that turns, of all
+ * heads (multi-head latent attention, arXiv 2405.04434).
+ */
+export interface LatentAttention {
+  /** Of the vector that queries are made from; null: from the layer's input itself. */
+  readonly queryRank: number | null;
+  /** Of the vector that keys and values are made from. */
+  readonly kvRank: number;
+  /** Dims of the key that turns. */
+  readonly rotaryDim: number;
+  /** Dims of each head's key beside these, and of its value. */
+  readonly keyDim: number;
+  readonly valueDim: number;
+}
+
 /** Heads of a layer's keys and values, and where these are from. */
 export interface LayerHeads {
   readonly kvHeads: number;
@@ -144,14 +162,33 @@ export interface PerLayerInputs {
   readonly vocabularySize: number;
 }
 
+/** What a layer has in the place of attention, or of latent attention. */
+export type Mixer = 'attention' | 'latent-attention' | 'delta-net';
+
 /** What of a layer may differ from that of its neighbours. */
 export interface LayerKind extends LayerHeads {
-  readonly mixer: 'attention' | 'delta-net';
+  readonly mixer: Mixer;
   /** Positions a token sees, itself included; 0 is all. */
   readonly window: number;
   /** Which of the model's ropes turns queries and keys; null: none does. */
   readonly rope: number | null;
   readonly feedForward: FeedForward;
+}
+
+/** Elements of keys and values that a token has in a layer. */
+export function keyValueElements({ mixer, kvHeads, headDim }: LayerKind): number {
+  // One vector, which is key and value.
+  if (mixer === 'latent-attention') return headDim;
+  return mixer === 'attention' ? 2 * kvHeads * headDim : 0;
+}
+
+/** Multiplications and additions of a token's heads with one position that it attends to. */
+export function pairOperations(
+  { heads, latent }: ModelSpec,
+  { mixer, headDim }: LayerKind,
+): number {
+  const valueDim = mixer === 'latent-attention' ? latent!.kvRank : headDim;
+  return mixer === 'delta-net' ? 0 : 2 * heads * (headDim + valueDim);
 }
 
 /** One architecture with its numbers: all the engine knows of a model. Plain data. */
@@ -196,6 +233,8 @@ export interface ModelSpec {
   readonly attentionGate: boolean;
   /** Of layers of that kind; null: there are none. */
   readonly deltaNet: DeltaNet | null;
+  /** Likewise. */
+  readonly latent: LatentAttention | null;
   /** Each head has one more score, without a value, beside those of positions (gpt-oss). */
   readonly attentionSinks: boolean;
   /** The output head is the embedding table. */

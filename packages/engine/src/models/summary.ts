@@ -87,15 +87,17 @@ function layersByKind(kinds: readonly LayerKind[]): string {
 function wordsOf({ mixer, window, rope, feedForward }: LayerKind): string {
   const after = feedForward.kind === 'dense' ? 'a dense product' : ofExperts(feedForward);
   if (mixer === 'delta-net') return `a gated delta net and ${after}`;
+  if (mixer === 'latent-attention') return `latent attention and ${after}`;
   const reach = window === 0 ? 'full attention' : `attention to ${window} tokens`;
   const attention = rope === null ? `${reach} without positions` : reach;
   return `${attention} and ${after}`;
 }
 
 function ofExperts(kind: ExpertsFeedForward): string {
-  const { experts, expertsPerToken, stored, shared, beside } = kind;
+  const { experts, expertsPerToken, stored, shared, beside, groups } = kind;
   const format = stored === 'mxfp4 stack' ? ' in MXFP4' : '';
   const more = shared === null ? '' : ' beside a shared one';
   const dense = beside === null ? '' : ' beside a dense product';
-  return `${expertsPerToken} of ${experts} experts${format}${more}${dense}`;
+  const ofGroups = groups === null ? '' : ` of ${groups.kept} of ${groups.count} groups`;
+  return `${expertsPerToken} of ${experts} experts${ofGroups}${format}${more}${dense}`;
 }

@@ -13,6 +13,7 @@ import type {
   DeltaNet,
   DenseFeedForward,
   ExpertsFeedForward,
+  Mixer,
   ModelSpec,
   SharedExpert,
 } from './spec.ts';
@@ -30,7 +31,8 @@ export interface LayerWeights {
   /**
    * [(heads + n kvHeads) * headDim, hidden]: q, k, v stacked, or what of k and v there is. Of a
    * delta net q, k, v and z, [2
-   * keyHeads * keyDim + 2 valueHeads * valueDim, hidden].
+   * keyHeads * keyDim + 2 valueHeads * valueDim, hidden]. Of latent attention the queries alone,
+   * [heads * (keyDim + rotaryDim), queryRank or hidden].
    */
   readonly qkv: WeightMatrix;
   readonly qkvBias: Slice | null;
@@ -44,7 +46,9 @@ export interface LayerWeights {
   readonly attentionGateBias: Slice | null;
   /** Of a layer with a delta net: what it has beside `qkv` and `output`. */
   readonly deltaNet: DeltaNetWeights | null;
-  /** [hidden, heads * headDim], or what a delta net's heads are together. */
+  /** Of one with latent attention, likewise. */
+  readonly latent: LatentWeights | null;
+  /** [hidden, heads * headDim], or what a delta net's heads or latent values are together. */
   readonly output: WeightMatrix;
   readonly outputBias: Slice | null;
   /** [hidden], behind attention; null where there is none. */
@@ -73,6 +77,19 @@ export interface DeltaNetWeights {
   readonly stepBias: Slice;
   /** [valueDim] */
   readonly headNorm: Slice;
+}
+
+/** Latent attention, beside its products. */
+export interface LatentWeights {
+  /** [queryRank, hidden] and [queryRank]; null where queries come from the layer's input. */
+  readonly queryDown: WeightMatrix | null;
+  readonly queryDownNorm: Slice | null;
+  /** [kvRank + rotaryDim, hidden] */
+  readonly latentDown: WeightMatrix;
+  /** [kvRank] */
+  readonly latentNorm: Slice;
+  /** [heads * (keyDim + valueDim), kvRank]: of each head what makes its key, then its value. */
+  readonly latentUp: WeightMatrix;
 }
 
 /** What a layer does after attention, by the kind that `LayerKind.feedForward` names. */
@@ -151,8 +168,9 @@ export interface Weights {
 }
 
 type LayerRole =
-  | Exclude<keyof LayerWeights, 'feedForward' | 'deltaNet'>
+  | Exclude<keyof LayerWeights, 'feedForward' | 'deltaNet' | 'latent'>
   | keyof DeltaNetWeights
+  | keyof LatentWeights
   | Exclude<keyof DenseWeights, 'kind'>
   | Exclude<keyof ExpertsWeights, 'kind'>
   | 'expertGateUpScales'
@@ -385,15 +403,49 @@ function layerTensors(spec: ModelSpec, layer: number): WeightTensor[] {
   const { mixer } = spec.layerKinds[layer]!;
   return [
     ...normOf('inputNorm'),
-    ...(mixer === 'attention'
-      ? attentionTensors(spec, layer, `${prefix}.self_attn`)
-      : deltaNetTensors(spec, layer, `${prefix}.linear_attn`)),
+    ...MIXER_TENSORS[mixer](spec, layer, prefix),
     ...normOf('attendedNorm'),
     ...normOf('postNorm'),
     ...feedForwardTensors(spec, layer, prefix),
     ...normOf('fedNorm'),
     ...perLayerTensors(spec, layer, prefix),
     ...(spec.layerScale ? [layerScale(layer, `${prefix}.layer_scalar`)] : []),
+  ];
+}
+
+const MIXER_TENSORS: Readonly<
+  Record<Mixer, (spec: ModelSpec, layer: number, prefix: string) => WeightTensor[]>
+> = {
+  attention: (spec, layer, prefix) => attentionTensors(spec, layer, `${prefix}.self_attn`),
+  'latent-attention': (spec, layer, prefix) => latentTensors(spec, layer, `${prefix}.self_attn`),
+  'delta-net': (spec, layer, prefix) => deltaNetTensors(spec, layer, `${prefix}.linear_attn`),
+};
+
+const QUERY_DOWN: LinearRoles = { weight: 'queryDown', bias: 'qkvBias' };
+const LATENT_DOWN: LinearRoles = { weight: 'latentDown', bias: 'qkvBias' };
+const LATENT_UP: LinearRoles = { weight: 'latentUp', bias: 'qkvBias' };
+
+/** None of them has a bias. */
+function latentTensors(spec: ModelSpec, layer: number, name: string): WeightTensor[] {
+  const { hiddenSize, heads } = spec;
+  const { queryRank, kvRank, rotaryDim, keyDim, valueDim } = spec.latent!;
+  const matrix = (roles: LinearRoles, module: string, outputs: number, inputs: number) =>
+    linear(spec, layer, roles, [{ name: `${name}.${module}`, outputs }], inputs, false);
+  const queries = heads * (keyDim + rotaryDim);
+  const ofQueries =
+    queryRank === null
+      ? matrix(QKV, 'q_proj', queries, hiddenSize)
+      : [
+          ...matrix(QUERY_DOWN, 'q_a_proj', queryRank, hiddenSize),
+          norm({ role: 'queryDownNorm', layer }, `${name}.q_a_layernorm`, queryRank),
+          ...matrix(QKV, 'q_b_proj', queries, queryRank),
+        ];
+  return [
+    ...ofQueries,
+    ...matrix(LATENT_DOWN, 'kv_a_proj_with_mqa', kvRank + rotaryDim, hiddenSize),
+    norm({ role: 'latentNorm', layer }, `${name}.kv_a_layernorm`, kvRank),
+    ...matrix(LATENT_UP, 'kv_b_proj', heads * (keyDim + valueDim), kvRank),
+    ...matrix(OUTPUT, 'o_proj', hiddenSize, heads * valueDim),
   ];
 }
 

@@ -1,3 +1,4 @@
+import { invariant } from '@bridgekeeper/bridge';
 import {
   bytesPerElement,
   type ElementType,
@@ -176,6 +177,7 @@ function launchLayer(
 ): void {
   const { mixer, feedForward } = parts.spec.layerKinds[layer]!;
   if (mixer === 'attention') launchAttention(parts, layer, count, batch);
+  else if (mixer === 'latent-attention') launchLatent(parts, layer, count, batch);
   else launchDeltaNet(parts, layer, count, batch);
   if (feedForward.kind === 'dense') launchDense(parts, layer, count);
   else if (feedForward.beside === null) launchExperts(parts, layer, feedForward, count);
@@ -346,6 +348,100 @@ function launchQueries(
     const common = { lines, positions, count, stride };
     stream.launch('scale-by-position', { ...common, ...queryScaling, width: queries });
   }
+}
+
+/** transformers' own, whatever the model's other norms have. */
+const LATENT_EPSILON = 1e-6;
+
+/**
+ * What makes keys and values of a token's vector is multiplied into queries and outputs instead:
+ * heads attend to the vectors themselves.
+ */
+function launchLatent(
+  parts: LaunchParts,
+  layer: number,
+  count: number,
+  batch: readonly BatchPart[],
+): void {
+  const { spec, shape, stream } = parts;
+  const { heads } = spec;
+  const kind = spec.layerKinds[layer]!;
+  const { kvRank: rank, rotaryDim, keyDim, valueDim } = spec.latent!;
+  const elementBytes = bytesPerElement(parts.element);
+  const weights = parts.weights.layers[layer]!;
+  const { queryDown, queryDownNorm, latentDown, latentNorm, latentUp } = weights.latent!;
+  const buffers = slices(parts.buffers);
+  const { residual, qkv, queryLatents, latents, latentQueries, latentValues, attended } = buffers;
+  const { kv, pageTable, tokenRows, positions } = buffers;
+  const { inputNorm: norm } = weights;
+  if (queryDown === null) {
+    launchLinear(parts, count, { ...weights.qkv, input: residual, norm, out: qkv });
+  } else {
+    launchLinear(parts, count, { ...queryDown, input: residual, norm, out: queryLatents });
+    const normed = { input: queryLatents, norm: queryDownNorm, epsilon: LATENT_EPSILON };
+    launchLinear(parts, count, { ...weights.qkv, ...normed, out: qkv });
+  }
+  launchLinear(parts, count, { ...latentDown, input: residual, norm, out: latents });
+  const width = rank + rotaryDim;
+  const ofHeads = headMatrix(latentUp, { heads, headRows: keyDim + valueDim, count });
+  stream.launch('head-linear', {
+    ...ofHeads,
+    input: qkv,
+    inputStride: keyDim + rotaryDim,
+    out: latentQueries,
+    outStride: width,
+    firstRow: 0,
+    rows: keyDim,
+    isTransposed: true,
+  });
+  const table = ropeTables(spec, shape)[kind.rope!]!;
+  for (const { first, count } of batch) {
+    const lines = (buffer: Slice, width: number) =>
+      linesOf(buffer, { first, count, lineBytes: width * elementBytes });
+    stream.launch('latent-attention', {
+      projected: lines(qkv, heads * (keyDim + rotaryDim)),
+      projectedStride: keyDim + rotaryDim,
+      turnedFrom: keyDim,
+      queries: lines(latentQueries, heads * width),
+      latents: lines(latents, width),
+      norm: latentNorm,
+      epsilon: LATENT_EPSILON,
+      rope: slice(buffers.rope.buffer, table.offsetBytes, table.bytes),
+      kv,
+      pageTable,
+      tokenRows: linesOf(tokenRows, { first, count, lineBytes: WORD_BYTES }),
+      positions: linesOf(positions, { first, count, lineBytes: WORD_BYTES }),
+      pageElements: kvElementsOf(spec) * shape.pageTokens,
+      layerElement: kvElementsOf(spec, kind.kvLayer) * shape.pageTokens,
+      pageTokens: shape.pageTokens,
+      pagesPerRow: pagesPerRow(shape),
+      out: lines(attended, heads * rank),
+      count,
+      heads,
+      rank,
+      rotaryDim,
+      scale: spec.attentionScale,
+    });
+  }
+  stream.launch('head-linear', {
+    ...ofHeads,
+    input: attended,
+    inputStride: rank,
+    out: latentValues,
+    outStride: valueDim,
+    firstRow: keyDim,
+    rows: valueDim,
+    isTransposed: false,
+  });
+  launchBranch(parts, count, weights.attendedNorm, { ...weights.output, input: latentValues });
+}
+
+function headMatrix(
+  { inputs: columns, format, weight, scales, blockOutputs, blockInputs }: WeightMatrix,
+  sizes: { readonly heads: number; readonly headRows: number; readonly count: number },
+) {
+  invariant(format !== 'int4', 'what is multiplied head by head is not int4');
+  return { weight, format, scales, blockOutputs, blockInputs, columns, ...sizes };
 }
 
 function launchDeltaNet(
@@ -520,7 +616,7 @@ function launchRoute(
 ): void {
   const { spec, buffers, stream } = parts;
   const { feedForward } = parts.weights.layers[layer]!;
-  const { weighing, weightScale } = kind;
+  const { weighing, weightScale, groups } = kind;
   const { router, routerBias, choiceBias, expertScales } = feedForward as ExpertsWeights;
   const { residual, workspace, tokenRows, expertWeights: weights } = slices(buffers);
   stream.launch('route', {
@@ -532,6 +628,8 @@ function launchRoute(
     router: router.weight,
     routerBias,
     choiceBias,
+    choiceGroups: groups?.count ?? 1,
+    keptGroups: groups?.kept ?? 1,
     expertScales,
     weighing,
     weightScale,
@@ -628,7 +726,9 @@ export function launchPickedHead(parts: LaunchParts, indices: Slice, count: numb
 
 type Linear = WeightMatrix &
   Pick<OpArgs['linear'], 'input' | 'out'> &
-  Partial<Pick<OpArgs['linear'], 'norm' | 'bias' | 'activation' | 'epilogue' | 'outType'>>;
+  Partial<
+    Pick<OpArgs['linear'], 'norm' | 'epsilon' | 'bias' | 'activation' | 'epilogue' | 'outType'>
+  >;
 
 function launchLinear(parts: LaunchParts, count: number, linear: Linear): void {
   parts.stream.launch('linear', {

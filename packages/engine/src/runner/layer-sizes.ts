@@ -1,5 +1,5 @@
 import { qkvWidth } from '@bridgekeeper/device';
-import type { LayerKind, ModelSpec } from '../models/spec.ts';
+import { keyValueElements, type LayerKind, type ModelSpec } from '../models/spec.ts';
 
 /** Buffers, and slots in one of them, begin at multiples of this. */
 export function align(bytes: number): number {
@@ -7,8 +7,8 @@ export function align(bytes: number): number {
 }
 
 /** Of keys and values that a layer has itself, for a token. */
-function kvElements({ mixer, kvHeads, headDim, lineKv }: LayerKind): number {
-  return mixer === 'attention' && lineKv !== 'none' ? 2 * kvHeads * headDim : 0;
+function kvElements(kind: LayerKind): number {
+  return kind.lineKv === 'none' ? 0 : keyValueElements(kind);
 }
 
 /** The same of layers [0, end); of all where there is no end. */
@@ -27,6 +27,21 @@ export function attentionWidths({ heads, layerKinds }: ModelSpec) {
   return {
     qkv: Math.max(0, ...kinds.map((kind) => qkvWidth({ heads, ...kind }))),
     queries: Math.max(0, ...kinds.map(({ headDim }) => heads * headDim)),
+  };
+}
+
+/** What latent attention has of a token. */
+export function latentSizes({ heads, latent }: ModelSpec) {
+  if (latent === null) return null;
+  const { queryRank, kvRank, rotaryDim, keyDim, valueDim } = latent;
+  return {
+    queryRank: queryRank ?? 0,
+    /** The vector that is kept, and what all heads make of it. */
+    line: kvRank + rotaryDim,
+    projected: heads * (keyDim + rotaryDim),
+    queries: heads * (kvRank + rotaryDim),
+    attended: heads * kvRank,
+    values: heads * valueDim,
   };
 }
 

@@ -18,7 +18,14 @@ import { type FeedForward, heldExperts, type ModelSpec, type Rope } from '../mod
 import type { EngineTask } from '../request/request.ts';
 import { LINE_STEP } from '../scheduler/plan.ts';
 import type { NgramOptions } from '../speculation/ngram.ts';
-import { align, attentionWidths, deltaNetSizes, kvElementsOf, netLayers } from './layer-sizes.ts';
+import {
+  align,
+  attentionWidths,
+  deltaNetSizes,
+  kvElementsOf,
+  latentSizes,
+  netLayers,
+} from './layer-sizes.ts';
 import { workspaceBytes } from './workspace.ts';
 
 /**
@@ -165,7 +172,7 @@ export interface RopeTable {
 
 /** One for each rope, then that of layers that do not rotate; each for heads of its layers. */
 export function ropeTables(
-  { ropes, layerKinds }: ModelSpec,
+  { ropes, layerKinds, latent }: ModelSpec,
   { maxModelTokens }: Pick<RunnerShape, 'maxModelTokens'>,
 ): readonly RopeTable[] {
   const isStill = layerKinds.some(({ rope }) => rope === null);
@@ -173,7 +180,7 @@ export function ropeTables(
   return (isStill ? [...ropes, null] : ropes).map((rope, index) => {
     const own = rope === null ? null : index;
     const kind = layerKinds.find((each) => each.rope === own) ?? layerKinds[0]!;
-    const { headDim } = kind;
+    const headDim = latent?.rotaryDim ?? kind.headDim;
     const table = { rope, headDim, offsetBytes, bytes: maxModelTokens * headDim * 4 };
     offsetBytes += align(table.bytes);
     return table;
@@ -200,6 +207,7 @@ export function bufferBytes(spec: ModelSpec, shape: RunnerShape, elementBytes: n
   const widths = feedForwardWidths(spec);
   const net = deltaNetSizes(spec, elementBytes);
   const nets = netLayers(spec);
+  const latent = latentSizes(spec);
   return {
     rows: maxRows * ROW_WORDS * 4,
     pageTable: maxRows * pagesPerRow(shape) * 4,
@@ -229,8 +237,12 @@ export function bufferBytes(spec: ModelSpec, shape: RunnerShape, elementBytes: n
     embeddings: shape.task === 'embed' ? IN_FLIGHT * align(maxRows * spec.hiddenSize * 4) : 4,
     rope: ropeBytes(spec, shape),
     residual: activation(spec.hiddenSize),
-    qkv: activation(Math.max(attention.qkv, net?.width ?? 0)),
-    attended: activation(Math.max(attention.queries, net?.valueWidth ?? 0)),
+    qkv: activation(Math.max(attention.qkv, net?.width ?? 0, latent?.projected ?? 0)),
+    attended: activation(Math.max(attention.queries, net?.valueWidth ?? 0, latent?.attended ?? 0)),
+    queryLatents: Math.max(activation(latent?.queryRank ?? 0), 4),
+    latents: Math.max(activation(latent?.line ?? 0), 4),
+    latentQueries: Math.max(activation(latent?.queries ?? 0), 4),
+    latentValues: Math.max(activation(latent?.values ?? 0), 4),
     // What only some families need is as small as a buffer may be in the others.
     branch: spec.norms.after || spec.residualScale !== 1 ? activation(spec.hiddenSize) : 4,
     perLayerInputs: Math.max(activation(perLayerWidth), 4),

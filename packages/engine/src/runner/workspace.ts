@@ -6,7 +6,7 @@ import {
 } from '@bridgekeeper/device';
 import { linearsOf } from '../models/quantization.ts';
 import type { FeedForward, ModelSpec } from '../models/spec.ts';
-import { attentionWidths, deltaNetSizes } from './layer-sizes.ts';
+import { attentionWidths, deltaNetSizes, latentSizes } from './layer-sizes.ts';
 
 /** Bytes of workspace that a batch of `tokens` needs, of which at most `lines` get logits. */
 export function workspaceBytes(
@@ -21,7 +21,11 @@ export function workspaceBytes(
   const packed = linears?.method === 'int4' ? 'int4' : 'fp8-e4m3';
   const format = linears === null ? 'element' : packed;
   const net = deltaNetSizes(spec, elementBytes);
-  const qkvWidth = Math.max(widths.qkv, net?.width ?? 0);
+  const latent = latentSizes(spec);
+  const queryRank = spec.latent?.queryRank ?? null;
+  // Queries that have a vector of their own are projected from that.
+  const ofHidden = queryRank ?? latent?.projected ?? 0;
+  const qkvWidth = Math.max(widths.qkv, net?.width ?? 0, ofHidden, latent?.line ?? 0);
   const first = { count: tokens, inputs: hiddenSize, format, hasNorm: true } as const;
   const second = { count: tokens, outputs: hiddenSize, format, hasNorm: false } as const;
   const denseBytes = ({ intermediateSize }: { readonly intermediateSize: number }) => [
@@ -50,9 +54,19 @@ export function workspaceBytes(
     linearBytes({ ...first, outputs: qkvWidth, epilogue: 'store' }),
     linearBytes({
       ...second,
-      inputs: Math.max(widths.queries, net?.valueWidth ?? 0),
+      inputs: Math.max(widths.queries, net?.valueWidth ?? 0, latent?.values ?? 0),
       epilogue: 'add',
     }),
+    ...(queryRank === null
+      ? []
+      : [
+          linearBytes({
+            ...first,
+            inputs: queryRank,
+            outputs: latent!.projected,
+            epilogue: 'store',
+          }),
+        ]),
     ...[...kinds].flatMap(feedForwardBytes),
     linearBytes({
       ...first,

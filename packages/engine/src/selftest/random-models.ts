@@ -661,6 +661,109 @@ const FAMILIES: readonly FamilyTraits[] = [
   },
 ];
 
+/** Sizes off all tiles; experts of groups, and the first layer without. */
+function deepSeek(more: Readonly<Record<string, unknown>>) {
+  const { num_attention_heads: heads = 3 } = more;
+  return {
+    head_dim: undefined,
+    hidden_size: 64,
+    num_attention_heads: heads,
+    // transformers divides by it.
+    num_key_value_heads: heads,
+    intermediate_size: 96,
+    first_k_dense_replace: 1,
+    moe_intermediate_size: 48,
+    n_routed_experts: 9,
+    num_experts_per_tok: 3,
+    n_shared_experts: 1,
+    n_group: 3,
+    topk_group: 2,
+    routed_scaling_factor: 2.5,
+    norm_topk_prob: true,
+    q_lora_rank: 24,
+    kv_lora_rank: 32,
+    qk_nope_head_dim: 24,
+    qk_rope_head_dim: 16,
+    v_head_dim: 16,
+    rope_parameters: { ...ROPES.yarn, mscale: 1, mscale_all_dim: 1 },
+    ...more,
+  };
+}
+
+const DEEPSEEK_MODELS: readonly FamilyTraits[] = [
+  deepSeekTraits('3 of 9 experts of 2 of 3 groups, YaRN', {}, { quick: true }),
+  deepSeekTraits('2 of 5 experts, weights as they come, queries of the layer itself', {
+    num_attention_heads: 2,
+    q_lora_rank: null,
+    n_routed_experts: 5,
+    num_experts_per_tok: 2,
+    n_group: 1,
+    topk_group: 1,
+    n_shared_experts: 2,
+    norm_topk_prob: false,
+    first_k_dense_replace: 0,
+    rope_parameters: ROPES.plain,
+  }),
+  deepSeekTraits(
+    '8 of 8 experts in FP8',
+    {
+      hidden_size: 256,
+      num_attention_heads: 8,
+      intermediate_size: 256,
+      moe_intermediate_size: 128,
+      n_routed_experts: 8,
+      num_experts_per_tok: 8,
+      n_group: 4,
+      topk_group: 4,
+      q_lora_rank: 160,
+      kv_lora_rank: 144,
+      qk_nope_head_dim: 40,
+      qk_rope_head_dim: 32,
+      v_head_dim: 64,
+    },
+    { weights: 'fp8 blocks' },
+  ),
+  deepSeekTraits('16 heads of the published sizes, 1 of 12 experts of 1 of 4 groups', {
+    hidden_size: 128,
+    num_attention_heads: 16,
+    n_routed_experts: 12,
+    num_experts_per_tok: 1,
+    n_group: 4,
+    topk_group: 1,
+    q_lora_rank: 96,
+    kv_lora_rank: 512,
+    qk_nope_head_dim: 128,
+    qk_rope_head_dim: 64,
+    v_head_dim: 128,
+    // As Kimi K2 has them, and cos and sin that are multiplied by a ratio.
+    rope_parameters: { ...ROPES.yarn, beta_fast: 1, beta_slow: 1, mscale: 0.7, mscale_all_dim: 1 },
+  }),
+  deepSeekTraits(
+    '72 heads',
+    { num_attention_heads: 72, kv_lora_rank: 80, num_hidden_layers: 3 },
+    {
+      tied: true,
+    },
+  ),
+];
+
+function deepSeekTraits(
+  words: string,
+  config: Readonly<Record<string, unknown>>,
+  more: Partial<FamilyTraits> = {},
+): FamilyTraits {
+  return {
+    words: `DeepSeek V3, ${words}`,
+    architecture: 'DeepseekV3ForCausalLM',
+    // Of no use to it.
+    headDim: 64,
+    ratio: 2,
+    kv: 'element',
+    config: deepSeek(config),
+    ...more,
+  };
+}
+
 /** All formats of 4 bits: kernels for few lines and for many, and groups that they do not take. */
 const INT4: readonly FamilyTraits[] = [
   int4Traits('Qwen3 in AWQ', 'Qwen3ForCausalLM', 'awq', { quick: true }),
@@ -719,5 +822,5 @@ function familyModel(traits: FamilyTraits, index: number): RandomModel {
 /** Small models of every architecture, in all that their arithmetic depends on. */
 export const RANDOM_MODELS: readonly RandomModel[] = [
   ...TRAITS.map(randomModel),
-  ...[...FAMILIES, ...INT4].map(familyModel),
+  ...[...FAMILIES, ...INT4, ...DEEPSEEK_MODELS].map(familyModel),
 ];

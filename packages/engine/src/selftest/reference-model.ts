@@ -28,6 +28,14 @@ interface Config extends RopeConfig {
   readonly logits_scaling?: number;
   /** GLM-4.5. */
   readonly routed_scaling_factor?: number;
+  /** DeepSeek V3. */
+  readonly n_group?: number;
+  readonly topk_group?: number;
+  readonly q_lora_rank?: number | null;
+  readonly kv_lora_rank?: number;
+  readonly qk_nope_head_dim?: number;
+  readonly qk_rope_head_dim?: number;
+  readonly v_head_dim?: number;
   /** Gemma. */
   readonly query_pre_attn_scalar?: number;
   readonly final_logit_softcapping?: number | null;
@@ -312,7 +320,12 @@ export class ReferenceModel {
         );
       const isNet = this.#tensors.has(`${name}.linear_attn.A_log`);
       const inputs = within(norms.before[0], states);
-      const mixed = isNet ? this.#deltaNet(name, inputs) : this.#attention(name, layer, inputs);
+      const isLatent = this.#tensors.has(`${name}.self_attn.kv_b_proj.weight`);
+      const mixed = isNet
+        ? this.#deltaNet(name, inputs)
+        : isLatent
+          ? this.#latentAttention(`${name}.self_attn`, inputs)
+          : this.#attention(name, layer, inputs);
       states = join(within(norms.after[0], mixed));
       const fed = within(norms.before[1], states).map((line, i) => {
         const dense = this.#feedForward(name, line, [layer, i]);
@@ -477,6 +490,59 @@ export class ReferenceModel {
     });
   }
 
+  /**
+   * DeepSeek-V2's attention as its paper has it (arXiv 2405.04434, 2.1), with keys and values of
+   * every head made from the token's vector.
+   */
+  #latentAttention(name: string, inputs: readonly Vector[]): Vector[] {
+    const { num_attention_heads: heads } = this.#config;
+    const [rank, keyDim] = [this.#config.kv_lora_rank!, this.#config.qk_nope_head_dim!];
+    const [turning, valueDim] = [this.#config.qk_rope_head_dim!, this.#config.v_head_dim!];
+    const rope = referenceRope(this.#config, '', turning);
+    const scale = rope.magnitude ** 2 / Math.sqrt(keyDim + turning);
+    const lines = inputs.map((input, position) => {
+      const compressed = this.#linear(`${name}.kv_a_proj_with_mqa`, input);
+      const latent = this.#latentNorm(`${name}.kv_a_layernorm`, compressed.slice(0, rank));
+      const key = turnNeighbours(compressed.slice(rank), rope, position);
+      const made = this.#linear(`${name}.kv_b_proj`, latent.map(this.#roundKv));
+      const queries = this.#tensors.has(`${name}.q_a_proj.weight`)
+        ? this.#linear(
+            `${name}.q_b_proj`,
+            this.#latentNorm(`${name}.q_a_layernorm`, this.#linear(`${name}.q_a_proj`, input)),
+          )
+        : this.#linear(`${name}.q_proj`, input);
+      return { key: key.map(this.#roundKv), made, queries };
+    });
+    const sizeOf = keyDim + valueDim;
+    return lines.map(({ queries }, position) => {
+      const out = new Float64Array(heads * valueDim);
+      for (let head = 0; head < heads; head++) {
+        const query = queries.slice(head * (keyDim + turning), (head + 1) * (keyDim + turning));
+        const turned = turnNeighbours(query.slice(keyDim), rope, position);
+        const scores = Float64Array.from({ length: position + 1 }, (_, at) => {
+          const { key, made } = lines[at]!;
+          const own = made.subarray(head * sizeOf, head * sizeOf + keyDim);
+          return (dot(own, query) + dot(turned, key)) * scale;
+        });
+        const weights = logSoftmax(scores).map(Math.exp);
+        weights.forEach((weight, at) => {
+          const from = head * sizeOf + keyDim;
+          for (let i = 0; i < valueDim; i++) {
+            out[head * valueDim + i]! += weight * lines[at]!.made[from + i]!;
+          }
+        });
+      }
+      return this.#linear(`${name}.o_proj`, out);
+    });
+  }
+
+  /** Its class has an epsilon of its own. */
+  #latentNorm(name: string, input: Vector): Vector {
+    const weight = this.#tensors.get(`${name}.weight`)!;
+    const scale = Math.sqrt(dot(input, input) / input.length + 1e-6);
+    return input.map((value, i) => (value / scale) * weight[i]!);
+  }
+
   /** Each head over its root mean square. */
   #unit(value: Vector, head_dim: number): Vector {
     const scales = Array.from({ length: value.length / head_dim }, (_, head) => {
@@ -624,7 +690,19 @@ export class ReferenceModel {
   #sigmoidExperts(name: string, input: Vector, at: readonly [number, number]): Vector {
     const bias = this.#tensors.get(`${name}.gate.e_score_correction_bias`)!;
     const score = (logit: number, expert: number) => sigmoid(logit) + bias[expert]!;
-    const ranked = this.#ranked(`${name}.gate`, input, at, score);
+    const all = this.#ranked(`${name}.gate`, input, at, score);
+    const { n_group: groups = 1, topk_group: kept = 1 } = this.#config;
+    const groupOf = (expert: number) => Math.floor((expert * groups) / all.length);
+    // Of each group the best two, which come first among its own.
+    const totals = Array.from({ length: groups }, (_, group) => {
+      const own = all.filter(({ expert }) => groupOf(expert) === group).slice(0, 2);
+      const total = own.reduce((sum, { logit, expert }) => sum + score(logit, expert), 0);
+      return { group, total };
+    });
+    const chosen = totals.sort((a, b) => b.total - a.total).slice(0, kept);
+    const ranked = all.filter(({ expert }) =>
+      chosen.some(({ group }) => group === groupOf(expert)),
+    );
     const best = ranked.slice(0, this.#config.num_experts_per_tok);
     const sum = best.reduce((total, { logit }) => total + sigmoid(logit), 0);
     const rest = this.#config.norm_topk_prob === false ? 1 : sum;
@@ -744,6 +822,16 @@ function rotate(head: Vector, rope: ReferenceRope | null, position: number): Vec
     if (i >= 2 * half) return value;
     const angle = position * frequencies[i % half]!;
     const partner = i < half ? -head[i + half]! : head[i - half]!;
+    return amplitude * (value * Math.cos(angle) + partner * Math.sin(angle));
+  });
+}
+
+/** Turns dims 2 i and 2 i + 1 together, by position times the i-th frequency. */
+function turnNeighbours(head: Vector, rope: ReferenceRope, position: number): Vector {
+  const { frequencies, amplitude } = rope;
+  return head.map((value, i) => {
+    const angle = position * frequencies[i >> 1]!;
+    const partner = i % 2 === 0 ? -head[i + 1]! : head[i - 1]!;
     return amplitude * (value * Math.cos(angle) + partner * Math.sin(angle));
   });
 }

@@ -17,6 +17,8 @@ interface RopeParameters {
   readonly low_freq_factor?: number;
   readonly high_freq_factor?: number;
   readonly truncate?: boolean;
+  readonly beta_fast?: number;
+  readonly beta_slow?: number;
   readonly partial_rotary_factor?: number;
   readonly mscale?: number;
   readonly mscale_all_dim?: number;
@@ -27,6 +29,8 @@ interface RopeParameters {
 export interface ReferenceRope {
   readonly frequencies: readonly number[];
   readonly amplitude: number;
+  /** What DeepSeek multiplies scores by, twice: YaRN's for all dims, 1 where there is none. */
+  readonly magnitude: number;
   /** Queries are multiplied by 1 + beta ln(1 + floor(position / period)). */
   readonly growth: { readonly beta: number; readonly period: number };
 }
@@ -48,7 +52,9 @@ export function referenceRope(
     beta: parameters?.llama_4_scaling_beta ?? 0,
     period: parameters?.original_max_position_embeddings ?? 1,
   };
-  return { ...turnedBy(plain, theta, parameters), growth };
+  const whole = parameters?.mscale_all_dim ?? 0;
+  const magnitude = 1 + 0.1 * whole * Math.log(parameters?.factor ?? 1);
+  return { ...turnedBy(plain, theta, parameters), growth, magnitude };
 }
 
 /** Gemma 4's: of a whole head's waves the longer ones are left out, and their pairs stand still. */
@@ -57,14 +63,14 @@ function proportional(headDim: number, theta: number, part: number): ReferenceRo
   const frequencies = Array.from({ length: pairs }, (_, i) =>
     i < Math.floor(part * pairs) ? theta ** (-i / pairs) : 0,
   );
-  return { frequencies, amplitude: 1, growth: { beta: 0, period: 1 } };
+  return { frequencies, amplitude: 1, growth: { beta: 0, period: 1 }, magnitude: 1 };
 }
 
 function turnedBy(
   plain: readonly number[],
   theta: number,
   parameters: RopeParameters | undefined,
-): Omit<ReferenceRope, 'growth'> {
+): Omit<ReferenceRope, 'growth' | 'magnitude'> {
   const factor = parameters?.factor ?? 1;
   switch (parameters?.rope_type ?? 'default') {
     case 'default':
@@ -105,8 +111,9 @@ function yarn(plain: readonly number[], theta: number, parameters: RopeParameter
   const place = (turns: number) =>
     (pairs * Math.log(context / (2 * Math.PI * turns))) / Math.log(theta);
   const isWhole = parameters.truncate ?? true;
-  const first = Math.max(0, isWhole ? Math.floor(place(32)) : place(32));
-  const last = Math.min(2 * pairs - 1, isWhole ? Math.ceil(place(1)) : place(1));
+  const [fast, slow] = [place(parameters.beta_fast ?? 32), place(parameters.beta_slow ?? 1)];
+  const first = Math.max(0, isWhole ? Math.floor(fast) : fast);
+  const last = Math.min(2 * pairs - 1, isWhole ? Math.ceil(slow) : slow);
   return plain.map((frequency, i) => {
     const stretched = Math.max(0, Math.min(1, (i - first) / (last - first || 0.001)));
     return frequency * (1 - stretched + stretched / parameters.factor!);

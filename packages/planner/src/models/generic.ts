@@ -9,6 +9,7 @@ export interface GenericModel {
   readonly approximations: readonly string[];
   /** What a layer of each kind keeps; where a kind keeps no tokens, what stands for its state. */
   readonly kvBytesPerToken: number;
+  readonly isKvDivided: boolean;
   readonly stateBytesPerRequest: number;
   readonly tables: ModelTables;
 }
@@ -94,7 +95,7 @@ export function readGenericModel(config: Readonly<Record<string, unknown>>): Gen
   const kinds = spec.layerKinds.map((kind, layer) => {
     return { ...kind, window: attention.windows[layer]! };
   });
-  const { kvBytesPerToken, stateBytesPerRequest } = attention;
+  const { kvBytesPerToken, isKvDivided, stateBytesPerRequest } = attention;
   return {
     spec: { ...spec, layerKinds: kinds },
     approximations: [
@@ -103,6 +104,7 @@ export function readGenericModel(config: Readonly<Record<string, unknown>>): Gen
       ...quantization.approximations,
     ],
     kvBytesPerToken,
+    isKvDivided,
     stateBytesPerRequest,
     tables: tablesOf(attention.counts, config),
   };
@@ -115,6 +117,7 @@ interface Attention {
   /** Of each layer. */
   readonly windows: readonly number[];
   readonly kvBytesPerToken: number;
+  readonly isKvDivided: boolean;
   readonly stateBytesPerRequest: number;
   readonly counts: LayerCounts;
   readonly approximations: readonly string[];
@@ -161,6 +164,7 @@ function attentionOf(shape: Shape, hidden: number, layers: number): Attention {
     headDim,
     windows,
     kvBytesPerToken: full * 2 * globalHeads * globalDim * BF16_BYTES,
+    isKvDivided: true,
     stateBytesPerRequest:
       count('sliding_attention') * slidingWindow * tokenBytes + linearLayers * linear.stateBytes,
     counts: { full, sliding: count('sliding_attention'), linear: linearLayers },
@@ -218,6 +222,7 @@ function latentAttention(
     headDim,
     windows: new Array<number>(layers).fill(0),
     kvBytesPerToken: layers * (latent + rope) * BF16_BYTES,
+    isKvDivided: false,
     stateBytesPerRequest: 0,
     counts: { full: layers, sliding: 0, linear: 0 },
     approximations: [

@@ -28,6 +28,7 @@ const PUBLISHED: Readonly<Record<string, readonly [total: number, active: number
   'Gemma-4-31B': [30.7, 30.7],
   'Mistral-Small-3.1-24B': [23.6, 22.9],
   'DeepSeek-V3': [671, 37],
+  'Kimi-K2': [1026, 32],
 };
 
 test.each(Object.entries(PUBLISHED))('%s has as many parameters as published', (name, sizes) => {
@@ -76,7 +77,10 @@ test('windows and recurrent layers keep no more KV however long a request is', (
   const qwen = knownModel('Qwen3.6-27B');
   expect(qwen.kvBytesPerToken).toBe(16 * 2 * 4 * 256 * 2);
   expect(qwen.stateBytesPerRequest).toBe(48 * 48 * 128 * 128 * 4);
-  expect(knownModel('DeepSeek-V3').kvBytesPerToken).toBe(61 * 576 * 2);
+  for (const name of ['DeepSeek-V3', 'kimi-k2']) {
+    expect(knownModel(name).kvBytesPerToken).toBe(61 * 576 * 2);
+    expect(knownModel(name).isKvDivided).toBe(false);
+  }
 });
 
 test('a config.json of another architecture is read by its sizes, with what is not alike', () => {

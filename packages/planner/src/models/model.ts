@@ -28,6 +28,8 @@ export interface PlannedModel {
   readonly weightBytes: number;
   /** KV of one more token in layers that keep every token, in bf16. */
   readonly kvBytesPerToken: number;
+  /** Of GPUs that share the model each has a part of it; all of it, where all heads share it. */
+  readonly isKvDivided: boolean;
   /** What a request keeps whatever its length, at most: windows and recurrent state. */
   readonly stateBytesPerRequest: number;
   /** What engines keep of it on the host, and tell the device of, in each step. */
@@ -133,6 +135,7 @@ function planned(
     activeParameters: active,
     weightBytes: weightBytes(weightTensors(spec), BF16_BYTES),
     kvBytesPerToken: generic?.kvBytesPerToken ?? own.perToken,
+    isKvDivided: generic?.isKvDivided ?? true,
     stateBytesPerRequest: generic?.stateBytesPerRequest ?? own.perRequest,
     tables: generic?.tables ?? tablesOf(layerCounts(spec.layerKinds), config),
   };
@@ -140,11 +143,12 @@ function planned(
 
 /**
  * Whether the engine's own reader takes it, and prices know all of its layers, which are of
- * attention; what it refuses for other reasons is an error.
+ * attention with keys and values; what it refuses for other reasons is an error.
  */
 function runsHere(config: Readonly<Record<string, unknown>>): boolean {
   try {
-    return describeModel(config).deltaNet === null;
+    const { deltaNet, latent } = describeModel(config);
+    return deltaNet === null && latent === null;
   } catch (error) {
     if (error instanceof ModelError && error.code === 'unsupported') return false;
     throw error;

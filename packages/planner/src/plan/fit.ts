@@ -38,7 +38,7 @@ export function fitOf({ model, gpu, flags, isConfidential }: FitQuestion): Fit {
   const { hiddenSize, vocabularySize } = model.spec;
   const weightBytes = model.weightBytes / gpus;
   const kvBytes = model.kvBytesPerToken * flags.maxModelTokens + model.stateBytesPerRequest;
-  const requestBytes = (kvBytes * kvPart) / gpus;
+  const requestBytes = (kvBytes * kvPart) / (model.isKvDivided ? gpus : 1);
   const activationBytes =
     flags.maxBatchTokens * hiddenSize * ACTIVATION_BYTES_PER_HIDDEN +
     LOGIT_ROWS * vocabularySize * F32_BYTES;

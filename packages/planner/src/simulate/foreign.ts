@@ -483,7 +483,7 @@ function kvPages({ model, gpu, law, flags }: Scenario): { pages: number; kvBytes
   const activations =
     maxBatchTokens * hiddenSize * ACTIVATION_BYTES_PER_HIDDEN +
     maxRows * vocabularySize * LOGIT_BYTES;
-  const part = (flags.kvFormat === 'element' ? 1 : 0.5) / tensorParallel;
+  const part = (flags.kvFormat === 'element' ? 1 : 0.5) / (model.isKvDivided ? tensorParallel : 1);
   const left = allowed - model.weightBytes / tensorParallel - activations;
   const state = Math.min(maxRows * model.stateBytesPerRequest * part, left / 2);
   const pageBytes = model.kvBytesPerToken * part * pageTokens;

@@ -8,6 +8,7 @@ import {
   type EngineStats,
   type PolicyName,
 } from '@bridgekeeper/engine';
+import { ModelError } from '@bridgekeeper/engine/models';
 import { PlanError } from '../errors.ts';
 import { reachedByOwn, rooflineOf } from '../gpus/gpu.ts';
 import type { Workload } from '../workload/workload.ts';
@@ -193,6 +194,10 @@ function tollOf(law: Profile | null): number {
 }
 
 function asPlanError(error: unknown): unknown {
+  if (error instanceof ModelError) {
+    const message = `our own engine: ${error.message}; --engine vllm plans that one alone`;
+    return new PlanError('bad-combination', message, { cause: error });
+  }
   if (!(error instanceof EngineError)) return error;
   const code = error.code === 'out-of-memory' ? 'does-not-fit' : 'bad-combination';
   return new PlanError(code, error.message, { cause: error });

@@ -21,6 +21,8 @@ export interface Choice extends Groups {
   readonly tokenRows: Int32Array;
   readonly weights: Float32Array;
   readonly choiceBias: Float32Array | null;
+  readonly choiceGroups: number;
+  readonly keptGroups: number;
   readonly logitScale: number;
   readonly expertScales: Float32Array | null;
   readonly weighing: Weighing;
@@ -34,6 +36,7 @@ const numberOr = (value: number) => (Number.isNaN(value) ? Number.NEGATIVE_INFIN
 export function chooseExperts(choice: Choice): void {
   const { logits, tokenRows, chosen, weights, count, allExperts, topK, choiceBias } = choice;
   const { weighing, weightScale, shares, logitScale, expertScales } = choice;
+  const { choiceGroups, keptGroups } = choice;
   const logitOf = (value: number) => numberOr(value * logitScale);
   const [from, to] = shares[0]!;
   const isSigmoid = weighing === 'sigmoid' || weighing === 'sigmoid-normalised';
@@ -47,7 +50,9 @@ export function chooseExperts(choice: Choice): void {
     }
     const scores = isSigmoid ? own.map((x, i) => sigmoid(x) + (choiceBias?.[i] ?? 0)) : own;
     const order = (a: number, b: number) => scores[b]! - scores[a]! || a - b;
-    const best = [...own.keys()].sort(order).slice(0, topK);
+    const eligible =
+      choiceGroups === 1 ? [...own.keys()] : expertsOfBestGroups(scores, choiceGroups, keptGroups);
+    const best = eligible.sort(order).slice(0, topK);
     slots.set(best.map((expert) => (expert >= from && expert < to ? expert - from : -1)));
     const top = own[best[0]!]!;
     const powerOf = (logit: number) => (isSigmoid ? sigmoid(logit) : Math.exp(logit - top));
@@ -60,6 +65,21 @@ export function chooseExperts(choice: Choice): void {
     });
   }
   groupByExpert(choice);
+}
+
+/** Those of the `kept` groups whose best two scores add up to most, the first among equals. */
+function expertsOfBestGroups(scores: Float32Array, groups: number, kept: number): number[] {
+  const size = scores.length / groups;
+  const totals = Array.from({ length: groups }, (_, group) => {
+    let [first, second] = [Number.NEGATIVE_INFINITY, Number.NEGATIVE_INFINITY];
+    for (const score of scores.subarray(group * size, (group + 1) * size)) {
+      if (score > first) [first, second] = [score, first];
+      else if (score > second) second = score;
+    }
+    return first + second;
+  });
+  const best = [...totals.keys()].sort((a, b) => totals[b]! - totals[a]! || a - b).slice(0, kept);
+  return best.flatMap((group) => Array.from({ length: size }, (_, i) => group * size + i));
 }
 
 function groupByExpert({ chosen, starts, order, count, experts, topK }: Groups): void {

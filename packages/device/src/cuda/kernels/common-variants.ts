@@ -74,6 +74,15 @@ const GEMMA4_DECODE = GEMMA4.map((head) =>
     : { ...head, GROUP: 8, PAGE_TOKENS, DECODE_WARPS: 2 },
 );
 
+/** Of DeepSeek V3 and Kimi K2. */
+const LATENTS: readonly KernelDefines[] = [{ LATENT_RANK: 512, LATENT_ROTARY: 64 }];
+/** Both directions, of few lines and of many. */
+const HEAD_LINEAR = [0, 1].flatMap((FORMAT) =>
+  [0, 1].flatMap((IS_TRANSPOSED) =>
+    [16, 64].map((LINE_TILE) => ({ FORMAT, IS_TRANSPOSED, LINE_TILE })),
+  ),
+);
+
 /** Lines of a tile where each expert has many of them. */
 const MANY_LINES = [64, 128] as const;
 const FORMATS_OF_EXPERTS = [0, 1, 2] as const;
@@ -115,6 +124,9 @@ export function commonVariants(): readonly KernelVariant[] {
     ...variants(['rope'], [...heads, ...GEMMA4]),
     ...variants(['attention-prefill'], [...heads, ...GEMMA4.map(withoutNorm)]),
     ...variants(['attention-decode'], [...decode, ...verify, ...GEMMA4_DECODE]),
+    ...variants(['latent-attention'], LATENTS),
+    ...variants(['latent-attention-hopper'], LATENTS, HOPPER),
+    ...variants(['head-linear'], HEAD_LINEAR),
     ...variants(['linear'], streamed),
     ...variants(['attention-prefill-hopper'], heads, HOPPER),
     ...variants(['linear-skinny'], SKINNY, HOPPER),

@@ -49,6 +49,12 @@ const VARIANTS: Readonly<Partial<Record<KernelUnit, readonly KernelDefines[]>>> 
     { FORMAT: 1, LINE_TILE: 64, WGMMA: 1 },
     { FORMAT: 2, LINE_TILE: 64, WGMMA: 0 },
   ],
+  'head-linear': [
+    { FORMAT: 1, IS_TRANSPOSED: 1, LINE_TILE: 64 },
+    { FORMAT: 0, IS_TRANSPOSED: 0, LINE_TILE: 16 },
+  ],
+  'latent-attention': [{ LATENT_RANK: 80, LATENT_ROTARY: 32 }],
+  'latent-attention-hopper': [{ LATENT_RANK: 512, LATENT_ROTARY: 64 }],
   rope: HEADS.map((heads, i) => ({ ...heads, VALUE_NORM: i % 2 })),
   'attention-decode': [
     { ...HEADS[0]!, GROUP: 1, PAGE_TOKENS: 24, DECODE_WARPS: 8 },

@@ -49,6 +49,12 @@ export function launchRoute(launcher: Launcher, args: OpArgs['route']): void {
     const what = `${topK} of ${allExperts} experts`;
     throw new DeviceError('unsupported', `${what} on this device: ${limits}`);
   }
+  const { choiceGroups, keptGroups } = args;
+  const isDivided = choiceGroups >= 1 && allExperts % choiceGroups === 0;
+  if (!isDivided || choiceGroups > WARP || keptGroups < 1 || keptGroups > choiceGroups) {
+    const message = `${keptGroups} of ${choiceGroups} groups of ${allExperts} experts`;
+    throw new DeviceError('bad-argument', message);
+  }
   const [from, to] = shares[0]!;
   if (from < 0 || from > to || to > allExperts || to - from > experts) {
     const message = `experts ${from} to ${to} of ${allExperts} where there is room for ${experts}`;
@@ -110,7 +116,7 @@ export function launchRoute(launcher: Launcher, args: OpArgs['route']): void {
     )
     .ints(count, width, allExperts, from, to, experts, topK, WEIGHING[weighing])
     .floats(args.weightScale, args.logitScale, epsilon, normOffset)
-    .ints(isFew ? 1 : 0);
+    .ints(isFew ? 1 : 0, args.choiceGroups, args.keptGroups);
   const blocks = Math.ceil(count / CHOOSE_LINES) + (isStreamed ? count : 0);
   launcher.launch('choose_experts', { grid: [blocks], threads: CHOOSE_LINES * WARP }, block);
   if (isFew) return;

@@ -15,6 +15,7 @@ import { launchCausalConv, launchDeltaRule, launchGatedNorm } from './delta-net.
 import { launchChecksum, launchHashTree } from './digests.ts';
 import { launchExpertDown, launchExpertGate, launchRoute } from './experts.ts';
 import { launchJoinInt4Scales, launchOrderInt4Codes } from './int4-order.ts';
+import { launchHeadLinear, launchLatentAttention } from './latent.ts';
 import {
   launchCopy,
   launchEmbed,
@@ -49,6 +50,8 @@ const LAUNCHES: { readonly [Name in OpName]: Launch<Name> } = {
   'scatter-pages': launchScatterPages,
   linear: launchLinear,
   attention: launchAttention,
+  'head-linear': launchHeadLinear,
+  'latent-attention': launchLatentAttention,
   route: launchRoute,
   'expert-gate': launchExpertGate,
   'expert-down': launchExpertDown,

@@ -1,5 +1,13 @@
 import type { ConfigReader } from '../config-reader.ts';
-import type { DeltaNet, FeedForward, LayerHeads, ModelSpec, Rope } from '../spec.ts';
+import type {
+  DeltaNet,
+  FeedForward,
+  LatentAttention,
+  LayerHeads,
+  Mixer,
+  ModelSpec,
+  Rope,
+} from '../spec.ts';
 
 /** What a family says of its models where config.json has the keys that all have in common. */
 export interface Traits
@@ -24,8 +32,9 @@ export interface Traits
   /** Of scores; undefined: one over the root of a head's dims. */
   readonly attentionScale: number | undefined;
   readonly deltaNet: DeltaNet | null;
+  readonly latent: LatentAttention | null;
   /** Of each layer; undefined: all are attention. */
-  readonly mixers: readonly ('attention' | 'delta-net')[] | undefined;
+  readonly mixers: readonly Mixer[] | undefined;
   /** Of each layer; undefined: all have those that config.json gives, and project them. */
   readonly layerHeads: readonly LayerHeads[] | undefined;
   /** Of each layer; undefined: none has one. */
@@ -52,6 +61,8 @@ export interface Family {
   readonly textKey?: string;
   /** When config.json gives none; undefined is hidden size over heads. */
   readonly defaultHeadDim?: number;
+  /** Where other keys say it; absent: `head_dim` does. */
+  readonly headDim?: (config: ConfigReader) => number;
   /** When config.json says nothing of it; absent: false. */
   readonly defaultTiedHead?: boolean;
   /** The part of a head that rotates when config.json does not say; absent: all. */
@@ -89,6 +100,7 @@ export const PLAIN: Omit<Traits, 'feedForwards'> = {
   attentionSinks: false,
   attentionGate: false,
   deltaNet: null,
+  latent: null,
   mixers: undefined,
   layerHeads: undefined,
   windows: undefined,

@@ -81,6 +81,7 @@ function expertsOf(config: ConfigReader, beside: DenseFeedForward): ExpertsFeedF
     weighing: 'softmax-chosen',
     weightScale: 1,
     choiceBias: false,
+    groups: null,
     bias: false,
     gate: { limit: Number.POSITIVE_INFINITY, alpha: 'gelu-tanh', shift: 0 },
     stored: 'stack of layer',

@@ -3,12 +3,17 @@ import { counts, SWIGLU } from '../describe-experts.ts';
 import type { ExpertsFeedForward } from '../spec.ts';
 import { attentionBias, denseOf, type Family } from './family.ts';
 
-/** Experts are chosen by sigmoids and a bias, from all of them: one group. */
+/** From all of them: one group. */
 function experts(config: ConfigReader): ExpertsFeedForward {
   for (const key of ['n_group', 'topk_group']) {
     const groups = config.integer(key, 1, 1);
     if (groups !== 1) throw config.error('unsupported', key, `is ${groups}; supported: 1`);
   }
+  return sigmoidExperts(config);
+}
+
+/** Experts are chosen by sigmoids and a bias. */
+export function sigmoidExperts(config: ConfigReader): ExpertsFeedForward {
   const intermediateSize = config.integer('moe_intermediate_size', 1);
   const shared = config.integer('n_shared_experts', 0, 1);
   const isNormalised = config.boolean('norm_topk_prob', true);
@@ -20,6 +25,7 @@ function experts(config: ConfigReader): ExpertsFeedForward {
     weighing: isNormalised ? 'sigmoid-normalised' : 'sigmoid',
     weightScale: config.positive('routed_scaling_factor', 1),
     choiceBias: true,
+    groups: null,
     bias: false,
     gate: SWIGLU,
     stored: 'modules',

@@ -1,3 +1,4 @@
+import { deepSeekV3Families } from './deepseek-v3.ts';
 import type { Family } from './family.ts';
 import { gemma3Seeing, gemma3Text } from './gemma3.ts';
 import { gemma4Families } from './gemma4.ts';
@@ -30,6 +31,7 @@ export const FAMILIES: readonly Family[] = [
   olmo3,
   granite,
   glm4Moe,
+  ...deepSeekV3Families,
   miniMaxM2,
   gemma3Text,
   gemma3Seeing,

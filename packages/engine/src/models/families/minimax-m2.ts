@@ -20,6 +20,7 @@ function experts(config: ConfigReader): ExpertsFeedForward {
     weighing: 'sigmoid-normalised',
     weightScale: 1,
     choiceBias: true,
+    groups: null,
     bias: false,
     gate: SWIGLU,
     stored: 'sparse block',

@@ -68,6 +68,7 @@ export function qwenExperts(config: ConfigReader): ExpertsFeedForward {
     weighing: isNormalised ? 'softmax-chosen' : 'softmax-all',
     weightScale: 1,
     choiceBias: false,
+    groups: null,
     bias: false,
     gate: SWIGLU,
     stored: 'modules',
