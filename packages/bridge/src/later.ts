@@ -115,7 +115,7 @@ class Running<T> extends Later<T> implements Waiter {
 
   settled(later: Later<unknown>): void {
     this.#awaited = later;
-    ready.push(this);
+    ready[readyCount++] = this;
     if (!isDraining) planDrain();
   }
 
@@ -221,7 +221,9 @@ function laterOf<T>(awaited: PromiseLike<T>): Later<T> {
  * Routines that can go on, in the order in which they could: as microtasks are, one after the other
  * and never within each other. Each thread has its own.
  */
-const ready: Running<unknown>[] = [];
+const ready: (Running<unknown> | undefined)[] = [];
+/** Of `ready`; what is behind them stays empty. */
+let readyCount = 0;
 let isDraining = false;
 let isPlanned = false;
 let othersCanRun = false;
@@ -249,8 +251,12 @@ export function drainAfter(action: (() => void) | Later<unknown>): void {
   try {
     act(action);
   } finally {
-    for (let at = 0; at < ready.length; at++) ready[at]!.wake();
-    ready.length = 0;
+    for (let at = 0; at < readyCount; at++) {
+      const running = ready[at]!;
+      ready[at] = undefined;
+      running.wake();
+    }
+    readyCount = 0;
     isDraining = false;
   }
 }

@@ -56,6 +56,7 @@ export class Ledger {
   readonly #lanes: BoundedTallies;
   readonly #laneKinds = new Map<string, string>();
   readonly #tenants: BoundedTallies;
+  #recorded = 0;
 
   constructor({ law, openedNs, accountsMax = 256 }: LedgerOptions) {
     invariant(accountsMax >= 1, 'a ledger needs room for one account');
@@ -83,6 +84,12 @@ export class Ledger {
     add(total.tally, record);
     add(this.#lanes.of(record.lane), record);
     add(this.#tenants.of(record.tenant), record);
+    this.#recorded += 1;
+  }
+
+  /** Crossings that were recorded: who looks after every step need not where there are no more. */
+  get recorded(): number {
+    return this.#recorded;
   }
 
   /**

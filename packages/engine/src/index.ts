@@ -28,6 +28,8 @@ export {
   type GenerationEvent,
   type GenerationRequest,
   type MemoryBudget,
+  NOTED,
+  type OnEvent,
   type Pooling,
   type RequestTiming,
   type SamplingParams,

@@ -79,6 +79,16 @@ interface DecodeKind {
   readonly drafts: number;
 }
 
+/** Whether the device knows all that such a plan takes. */
+function isSilent({ prefill, pageWrites, grammarWrites }: StepPlan, rows: Int32Array | undefined) {
+  return (
+    rows === undefined &&
+    prefill.length === 0 &&
+    pageWrites.length === 0 &&
+    grammarWrites.length === 0
+  );
+}
+
 /** A number: every launch looks its graphs up. There are at most 32 steps, and few drafts. */
 const graphKey = (bucket: number, steps: number, drafts: number) =>
   (bucket * 1024 + drafts) * 64 + steps;
@@ -118,6 +128,8 @@ export class Runner {
   readonly #device: Device;
   readonly #parts: ForwardParts;
   readonly #buckets: readonly number[];
+  /** Of so many rows; every launch asks. */
+  readonly #bucketOf: readonly number[];
   /** The longest first. */
   readonly #graphSteps: readonly number[];
   readonly #graphs = new Map<number, Graph>();
@@ -136,6 +148,8 @@ export class Runner {
     const { task, maxRows, ranks } = parts.shape;
     this.#graphSteps = ranks === 1 ? GRAPH_STEPS : SHARED_GRAPH_STEPS;
     this.#buckets = task === 'generate' ? decodeBuckets(maxRows) : [];
+    const least = (rows: number) => this.#buckets.find((size) => size >= rows) ?? 0;
+    this.#bucketOf = Array.from({ length: maxRows + 1 }, (_, rows) => least(rows));
     this.#uplink = new Uplink(device, parts);
     this.#downlink = new Downlink(device, parts);
   }
@@ -207,7 +221,9 @@ export class Runner {
     const rows = this.#changedDecodeRows(plan);
     const { clock } = this.#device;
     const calledNs = clock.nowNs();
-    const command = yield* this.#uplink.send(number, plan, lines, rows, routes);
+    const command = isSilent(plan, rows)
+      ? undefined
+      : yield* this.#uplink.send(number, plan, lines, rows, routes);
     const queuedNs = clock.nowNs();
     const slots: FilledSlot[] = [];
     if (plan.prefill.length > 0) {
@@ -231,18 +247,20 @@ export class Runner {
   ): Routine<FinishedSteps> {
     try {
       const drain = this.#downlink.drain(launched, routes);
-      const [{ results, times }, commanded] =
-        command === undefined
-          ? ([yield* drain, []] as const)
-          : // Together: of a launch whose command was lost results may never come.
-            ((yield* until(all<unknown>([run(drain), command]))) as [
-              Drained,
-              readonly CrossingRecord[],
-            ]);
+      let drained: Drained;
+      let commandNs = 0;
+      if (command === undefined) {
+        drained = yield* drain;
+      } else {
+        // Together: of a launch whose command was lost results may never come.
+        const both = yield* until(all<unknown>([run(drain), command]));
+        drained = both[0] as Drained;
+        commandNs = laneNs(both[1] as readonly CrossingRecord[]);
+      }
       // Written out: every launch makes one.
-      const { doneNs, drainedNs, drainNs } = times;
-      const commandNs = laneNs(commanded);
-      return { results, times: { doneNs, drainedNs, drainNs, queuedNs, commandNs } };
+      const { doneNs, drainedNs, drainNs } = drained.times;
+      const times = { doneNs, drainedNs, drainNs, queuedNs, commandNs };
+      return { results: drained.results, times };
     } finally {
       this.#undrained -= 1;
     }
@@ -270,8 +288,8 @@ export class Runner {
 
   /** Rows of the decode step that serves so many. */
   bucketOf(rows: number): number {
-    const bucket = this.#buckets.find((size) => size >= rows);
-    invariant(bucket !== undefined, 'a step never decodes more rows than there are');
+    const bucket = this.#bucketOf[rows] ?? 0;
+    invariant(bucket > 0, 'a step never decodes more rows than there are');
     return bucket;
   }
 
