@@ -29,7 +29,6 @@ export {
   type GenerationRequest,
   type MemoryBudget,
   NOTED,
-  type OnEvent,
   type Pooling,
   type RequestTiming,
   type SamplingParams,

@@ -4,9 +4,8 @@ import type { Later } from '@bridgekeeper/bridge';
 export type TimedEvent = (() => void) | Later<unknown>;
 
 /**
- * A binary heap of events, the next one first; those of one moment in the order of their numbers. It
- * keeps times, numbers and events apart: an object for each would be most of what a simulated step
- * leaves to the collector of garbage.
+ * A binary heap of events, the next one first; those of one moment in the order of their numbers.
+ * It keeps times, numbers and events apart: objects would be more for the collector of garbage.
  */
 export class EventHeap {
   readonly #times: number[] = [];

@@ -127,8 +127,8 @@ export interface GenerationEvent {
 }
 
 /**
- * What a client returns that has done no more with an event than to take note of it, so that nothing
- * can be waiting for what it did: a simulated clock goes on at once.
+ * What a client returns that has done no more with an event than to take note of it, so that
+ * nothing can be waiting for what it did: a simulated clock goes on at once.
  */
 export const NOTED = Symbol('noted');
 

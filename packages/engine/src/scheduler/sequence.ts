@@ -5,24 +5,6 @@ import type { GenerationRequest, TokenLogprobs } from '../request/request.ts';
 /** Where a sequence stands: in the queue, having its prompt computed, or decoding in a row. */
 export type Phase = 'waiting' | 'prefill' | 'decode' | 'finished';
 
-/** Short sequences share an array of so many tokens: each one of its own would cost 10 us. */
-const SHARED_TOKENS = 65_536;
-const SHARED_BY = 16;
-
-let shared = new Uint32Array(0);
-let taken = 0;
-
-/** Zeros for so many tokens. */
-function roomFor(tokens: number): Uint32Array {
-  if (tokens * SHARED_BY > SHARED_TOKENS) return new Uint32Array(tokens);
-  if (taken + tokens > shared.length) {
-    shared = new Uint32Array(SHARED_TOKENS);
-    taken = 0;
-  }
-  taken += tokens;
-  return shared.subarray(taken - tokens, taken);
-}
-
 /** Room that is made for an answer before it is there, at most. */
 const ROOM_TOKENS = 512;
 
@@ -85,7 +67,7 @@ export class Sequence {
     this.length = this.promptLength;
     const { maxTokens } = request.sampling;
     this.lastPosition = this.promptLength + (request.pooling === undefined ? maxTokens - 1 : 0);
-    this.#tokens = roomFor(this.promptLength + Math.min(maxTokens, ROOM_TOKENS));
+    this.#tokens = new Uint32Array(this.promptLength + Math.min(maxTokens, ROOM_TOKENS));
     this.#tokens.set(request.promptTokens);
     if (request.priorTokens === undefined) return;
     for (const token of request.priorTokens) this.append(token);
