@@ -98,12 +98,27 @@ const graphLabel = ({ bucket, drafts }: DecodeKind, steps: number) =>
 /** Small chunks, each of which a device may have a kernel of its own for. */
 const SMALL_CHUNKS = [1, 2, 3, 4, 8, 16, 32, 64, 128] as const;
 const LARGE_CHUNK = 256;
+/**
+ * Rows that decode beside such a chunk. Products of 516 lines with the algorithm of 768, the next
+ * size that is ready, take as long as those: 18.5 ms of an H200 for an 8B model in place of 13.1.
+ */
+const BESIDE = [16, 64] as const;
+/** Chunks for which rows beside them make a difference: many tiles, of which few are for rows. */
+const BESIDE_CHUNKS = { least: 512, most: 2048 } as const;
 
-/** Chunks worth making ready for: small ones, and full ones, halves and quarters less of these. */
+/**
+ * Chunks worth making ready for: small ones, and full ones, halves and quarters less of these, with
+ * rows beside them and without.
+ */
 function promptSizes({ maxBatchTokens }: RunnerShape): number[] {
   const sizes = new Set([maxBatchTokens, ...SMALL_CHUNKS.filter((size) => size < maxBatchTokens)]);
   for (let size = maxBatchTokens; size > LARGE_CHUNK; size >>= 1) {
-    for (const part of [(3 * size) >> 2, size >> 1]) if (part >= LARGE_CHUNK) sizes.add(part);
+    for (const part of [(3 * size) >> 2, size >> 1]) {
+      if (part < LARGE_CHUNK) continue;
+      sizes.add(part);
+      if (part < BESIDE_CHUNKS.least || part > BESIDE_CHUNKS.most) continue;
+      for (const rows of BESIDE) if (part + rows < maxBatchTokens) sizes.add(part + rows);
+    }
   }
   return [...sizes];
 }
@@ -160,12 +175,15 @@ export class Runner {
    */
   async warmUp(onPhase: (phase: 'kernels' | 'graphs') => void): Promise<void> {
     onPhase('kernels');
-    const { stream, buffers } = this.#parts;
+    const { stream, buffers, shape } = this.#parts;
+    const { maxRows } = shape;
     const { control } = slices(buffers);
     const zero = { mean: 0, spread: 0, seed: 0 };
     stream.launch('fill-uniform', { out: control, elements: CONTROL_WORDS, type: 'f32', ...zero });
     await this.#device.prepare(stream, () => {
       for (const count of promptSizes(this.#parts.shape)) this.#launchPrompt(count);
+      // So many prompts may end in one launch: each number has a kernel of its own.
+      for (const prompts of SMALL_CHUNKS) if (prompts <= maxRows) this.#launchPicked(prompts);
       for (const { bucket, drafts } of this.#kinds().toReversed()) {
         launchDecodeStep(this.#parts, bucket, drafts);
       }
@@ -332,13 +350,17 @@ export class Runner {
 
   /** Everything that a chunk of prompts may launch. */
   #launchPrompt(count: number): void {
-    const { select, selectRows } = slices(this.#parts.buffers);
     launchForward(this.#parts, count, [{ first: 0, count, phase: 'prefill' }]);
-    if (this.#parts.shape.task === 'generate') {
-      launchPickedHead(this.#parts, select, 1);
-      launchSampling(this.#parts, selectRows, 1);
-    }
+    this.#launchPicked(1);
     this.#launchLines(0, 1);
+  }
+
+  /** The first tokens of so many prompts. */
+  #launchPicked(prompts: number): void {
+    if (this.#parts.shape.task !== 'generate') return;
+    const { select, selectRows } = slices(this.#parts.buffers);
+    launchPickedHead(this.#parts, select, prompts);
+    launchSampling(this.#parts, selectRows, prompts);
   }
 
   /** The plan's prompts, and a step of its decoding rows in the same pass over the weights. */
