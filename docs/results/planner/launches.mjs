@@ -1,11 +1,10 @@
 // The loads of `bench plan`, request by request and launch by launch, on a GPU or predicted:
-//   node docs/results/planner/launches.mjs <folder of qwen3-8b> <cuda|predicted> <law|off> <policy> <loads> [ready]
-// `ready`: counts of lines that products are made ready for besides the runner's own, by which the
-// time of a launch depends on its own algorithm and not on that of a count near by.
+//   node docs/results/planner/launches.mjs <folder of qwen3-8b> <cuda|predicted> <law|off> \
+//     <policy> <loads>
 // Times in ms from the first arrival. On a GPU the products' algorithms are named, too.
 import { resolve } from 'node:path';
 
-const [folder, where, law, policy, loads, ready = ''] = process.argv.slice(2);
+const [folder, where, law, policy, loads] = process.argv.slice(2);
 const packages = resolve(import.meta.dirname, '../../../packages');
 const load = (path) => import(`${packages}/${path}`);
 const planner = await load('planner/dist/index.js');
@@ -55,7 +54,7 @@ for (const name of loads.split(',')) {
 }
 await engine.shutdown(0);
 const algorithms = [...products].map(([key, names]) => ({ product: key, algorithms: [...names] }));
-const about = { where, law, policy, ready, date: new Date().toISOString() };
+const about = { where, law, policy, date: new Date().toISOString() };
 console.log(JSON.stringify({ ...about, runs, algorithms }));
 
 /** Those with prompts one by one, with the decode steps between two of them together. */
@@ -73,7 +72,6 @@ function brief(all) {
 }
 
 async function onGpu() {
-  if (ready !== '') globalThis.extraPromptSizes = ready.split(',').map(Number);
   await watchProducts();
   const { buildEngine, configureEngine, readSealPolicy, settingsWith } = await load(
     'server/dist/index.js',
