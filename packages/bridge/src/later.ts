@@ -115,7 +115,7 @@ class Running<T> extends Later<T> implements Waiter {
 
   settled(later: Later<unknown>): void {
     this.#awaited = later;
-    ready.push(this);
+    ready[readyCount++] = this;
     if (!isDraining) planDrain();
   }
 
@@ -168,40 +168,45 @@ class Running<T> extends Later<T> implements Waiter {
 /** When all are; fails as soon as one does. */
 export function all<T>(awaited: readonly PromiseLike<T>[]): Later<T[]> {
   const laters = awaited.map(laterOf);
-  const together = new All<T>(laters);
+  const { together } = new All<T>(laters);
   if (laters.length === 0) together.resolve([]);
-  for (const each of laters) each.tell(together);
   return together;
 }
 
-class All<T> extends Later<T[]> implements Waiter {
+/** No kind of `Later`: with five of these, V8 takes far longer for each of their fields. */
+class All<T> implements Waiter {
+  readonly together = new Later<T[]>();
   readonly #laters: readonly Later<T>[];
   #missing: number;
 
   constructor(laters: readonly Later<T>[]) {
-    super();
     this.#laters = laters;
     this.#missing = laters.length;
+    for (const each of laters) each.tell(this);
   }
 
   settled(later: Later<unknown>): void {
     this.#missing -= 1;
-    if (later.hasFailed) this.reject(later.outcome);
-    else if (this.#missing === 0) this.resolve(this.#laters.map(({ outcome }) => outcome as T));
+    if (later.hasFailed) this.together.reject(later.outcome);
+    else if (this.#missing === 0) {
+      this.together.resolve(this.#laters.map(({ outcome }) => outcome as T));
+    }
   }
 }
 
 /** What the first of them comes to. */
 export function first<T>(awaited: readonly PromiseLike<T>[]): Later<T> {
-  const soonest = new First<T>();
-  for (const each of awaited) laterOf(each).tell(soonest);
-  return soonest;
+  const first = new First<T>();
+  for (const each of awaited) laterOf(each).tell(first);
+  return first.soonest;
 }
 
-class First<T> extends Later<T> implements Waiter {
+class First<T> implements Waiter {
+  readonly soonest = new Later<T>();
+
   settled(later: Later<unknown>): void {
-    if (later.hasFailed) this.reject(later.outcome);
-    else this.resolve(later.outcome as T);
+    if (later.hasFailed) this.soonest.reject(later.outcome);
+    else this.soonest.resolve(later.outcome as T);
   }
 }
 
@@ -221,7 +226,9 @@ function laterOf<T>(awaited: PromiseLike<T>): Later<T> {
  * Routines that can go on, in the order in which they could: as microtasks are, one after the other
  * and never within each other. Each thread has its own.
  */
-const ready: Running<unknown>[] = [];
+const ready: (Running<unknown> | undefined)[] = [];
+/** Of `ready`; what is behind them stays empty. */
+let readyCount = 0;
 let isDraining = false;
 let isPlanned = false;
 let othersCanRun = false;
@@ -249,8 +256,12 @@ export function drainAfter(action: (() => void) | Later<unknown>): void {
   try {
     act(action);
   } finally {
-    for (let at = 0; at < ready.length; at++) ready[at]!.wake();
-    ready.length = 0;
+    for (let at = 0; at < readyCount; at++) {
+      const running = ready[at]!;
+      ready[at] = undefined;
+      running.wake();
+    }
+    readyCount = 0;
     isDraining = false;
   }
 }

@@ -53,9 +53,12 @@ export class Ledger {
   readonly #law: string;
   readonly #openedNs: number;
   readonly #totals: readonly { purpose: Purpose; direction: Direction; tally: Tally }[];
+  /** Crossings and bytes of each of them, for whoever looks after every step. */
+  readonly #counts = new Float64Array(2 * ACCOUNTS.length);
   readonly #lanes: BoundedTallies;
   readonly #laneKinds = new Map<string, string>();
   readonly #tenants: BoundedTallies;
+  #recorded = 0;
 
   constructor({ law, openedNs, accountsMax = 256 }: LedgerOptions) {
     invariant(accountsMax >= 1, 'a ledger needs room for one account');
@@ -79,22 +82,27 @@ export class Ledger {
     invariant(issuerBlockedNs >= 0, 'a crossing that blocked its issuer for less than nothing');
     const purposeIndex = PURPOSES.indexOf(record.purpose);
     invariant(purposeIndex >= 0, 'crossing of unknown purpose');
-    const total = this.#totals[purposeIndex * 2 + (record.direction === 'h2d' ? 0 : 1)]!;
-    add(total.tally, record);
+    const at = purposeIndex * 2 + (record.direction === 'h2d' ? 0 : 1);
+    add(this.#totals[at]!.tally, record);
+    this.#counts[2 * at]! += 1;
+    this.#counts[2 * at + 1]! += bytes;
     add(this.#lanes.of(record.lane), record);
     add(this.#tenants.of(record.tenant), record);
+    this.#recorded += 1;
+  }
+
+  /** Crossings that were recorded: who looks after every step need not where there are no more. */
+  get recorded(): number {
+    return this.#recorded;
   }
 
   /**
    * Writes the crossings and the bytes of every account in `ACCOUNTS` since the ledger was opened,
-   * two numbers each: for whoever looks after every step.
+   * two numbers each.
    */
   readTotals(into: Float64Array): void {
     invariant(into.length === 2 * ACCOUNTS.length, 'room for two numbers of each account');
-    this.#totals.forEach(({ tally }, at) => {
-      into[2 * at] = tally.crossings;
-      into[2 * at + 1] = tally.bytes;
-    });
+    into.set(this.#counts);
   }
 
   /** `nowNs` is on the device's clock. */

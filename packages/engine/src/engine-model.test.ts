@@ -4,7 +4,7 @@ import { hash32, openModelDevice, VirtualClock } from '@bridgekeeper/device';
 import { describe, expect, it } from 'vitest';
 import type { EngineOptions } from './create.ts';
 import { POLICY_NAMES, type PolicyName } from './policies/policy.ts';
-import { EngineError, type GenerationRequest } from './request/request.ts';
+import { EngineError, type GenerationRequest, NOTED } from './request/request.ts';
 import { engineOptions, generate, request, withEngine } from './testing/run.ts';
 
 /** The engine on a modelled B300 under its CC law, in virtual time that runs by itself. */
@@ -102,6 +102,30 @@ describe('the engine on a modelled device', () => {
     expect(first.stats.prefixHitTokens).toBeGreaterThan(0);
     expect(await history(7, policy)).toEqual(first);
     expect((await history(8, policy)).stats).not.toEqual(first.stats);
+  });
+
+  it('makes the same history for clients that only take note', async () => {
+    const told = async (answer: unknown) => {
+      const options = modelOptions({ maxRows: 8, maxModelTokens: 272, policy: 'resident' });
+      const events: [string, number, number][] = [];
+      await withEngine(options, async (engine) => {
+        const served = traffic(9, 40).map((wanted) => {
+          return new Promise<void>((resolve) => {
+            engine.submit(wanted, ({ id, tokens, finish }) => {
+              events.push([id, options.device.clock.nowNs(), tokens.length]);
+              if (finish === undefined) return answer;
+              resolve();
+              return undefined;
+            });
+          });
+        });
+        await Promise.all(served);
+      });
+      return events;
+    };
+    const noted = await told(NOTED);
+    expect(noted.length).toBeGreaterThan(200);
+    expect(noted).toEqual(await told(undefined));
   });
 
   it('allocates nothing once it is ready', async () => {

@@ -14,6 +14,8 @@ import {
   type GenerationEvent,
   type GenerationRequest,
   type KvStats,
+  NOTED,
+  type OnEvent,
   type SleepRequest,
   type TenantPages,
 } from './request/request.ts';
@@ -53,7 +55,7 @@ interface Errand {
 
 interface OpenRequest {
   readonly sequence: Sequence;
-  readonly onEvent: (event: GenerationEvent) => void;
+  readonly onEvent: OnEvent;
 }
 
 /**
@@ -89,7 +91,7 @@ export class Engine implements EngineClient {
     this.#ended = this.#run();
   }
 
-  submit(request: GenerationRequest, onEvent: (event: GenerationEvent) => void): void {
+  submit(request: GenerationRequest, onEvent: OnEvent): void {
     this.admit(checkRequest(request, this.card, this.#open), onEvent);
   }
 
@@ -97,7 +99,7 @@ export class Engine implements EngineClient {
    * As `submit`, for a request that was checked already: on another thread, whose sender would
    * otherwise wait for this one to hear of a mistake.
    */
-  admit(request: CheckedRequest, onEvent: (event: GenerationEvent) => void): void {
+  admit(request: CheckedRequest, onEvent: OnEvent): void {
     if (this.#state !== 'running') {
       throw new EngineError('shutting-down', 'the engine is shutting down');
     }
@@ -331,12 +333,11 @@ export class Engine implements EngineClient {
   }
 
   #deliver(events: readonly GenerationEvent[]): void {
-    if (events.length > 0) noteOthers();
     for (const event of events) {
       const open = this.#open.get(event.id);
       invariant(open !== undefined, 'events are for open requests');
       if (event.finish === undefined) {
-        open.onEvent(event);
+        if (open.onEvent(event) !== NOTED) noteOthers();
         continue;
       }
       this.#open.delete(event.id);
@@ -344,7 +345,8 @@ export class Engine implements EngineClient {
       // A client that left does not hear it.
       const isAborted = event.finish.reason === 'cancelled' && this.isAsleep;
       const aborted = isAborted ? ({ reason: 'error', message: ASLEEP } as const) : {};
-      open.onEvent({ ...event, finish: { ...event.finish, crossings, ...aborted } });
+      const finish = { ...event.finish, crossings, ...aborted };
+      if (open.onEvent({ ...event, finish }) !== NOTED) noteOthers();
     }
   }
 

@@ -28,6 +28,7 @@ export {
   type GenerationEvent,
   type GenerationRequest,
   type MemoryBudget,
+  NOTED,
   type Pooling,
   type RequestTiming,
   type SamplingParams,

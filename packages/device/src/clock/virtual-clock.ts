@@ -30,10 +30,10 @@ export class VirtualClock implements Clock {
     this.#add(atNs, fire);
   }
 
-  #add(atNs: number, what: TimedEvent['what']): void {
+  #add(atNs: number, event: TimedEvent): void {
     invariant(!Number.isNaN(atNs), 'an event at no time');
     this.#sequence += 1;
-    this.#events.push({ atNs: Math.max(atNs, this.#nowNs), sequence: this.#sequence, what });
+    this.#events.push(Math.max(atNs, this.#nowNs), this.#sequence, event);
     if (this.#runsFreely && !this.#isRunning) void this.run();
   }
 
@@ -45,7 +45,7 @@ export class VirtualClock implements Clock {
 
   /** Moves time through all events up to `untilNs`, and to `untilNs` itself where that is given. */
   async run(untilNs = Number.POSITIVE_INFINITY): Promise<void> {
-    await this.#runWhile(() => this.#events.peek()!.atNs <= untilNs);
+    await this.#runWhile(() => this.#events.nextNs <= untilNs);
     if (untilNs !== Number.POSITIVE_INFINITY) this.#nowNs = Math.max(this.#nowNs, untilNs);
   }
 
@@ -80,12 +80,12 @@ export class VirtualClock implements Clock {
     try {
       await eventLoopTurn();
       while (this.#events.size > 0 && goesOn()) {
-        const { atNs, what } = this.#events.pop()!;
-        this.#nowNs = atNs;
+        this.#nowNs = this.#events.nextNs;
+        const event = this.#events.pop();
         this.#eventsFired += 1;
         // Routines have run to their next wait when this returns; often nobody else has to.
-        const isTheirs = what instanceof Later;
-        drainAfter(what);
+        const isTheirs = event instanceof Later;
+        drainAfter(event);
         if (isTheirs && !othersMayRun() && this.#eventsFired % EVENTS_PER_TURN !== 0) continue;
         await this.#everythingRunnable();
       }

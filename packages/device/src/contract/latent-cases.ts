@@ -137,7 +137,7 @@ async function checkAttention(bench: Workbench, shape: LatentShape, batch: Batch
   const what =
     `latent-attention of ${count} lines, ${heads} heads to ${rank} and ${rotaryDim}, ` +
     `pages of ${pageTokens}`;
-  const wanted = bench.reference(what, () => {
+  const wanted = bench.once(what, () => {
     const lines = new Map<number, Float64Array>();
     const tokens = batch.rows.flatMap((row, i) => (row < 0 ? [] : [{ row, i }]));
     for (const { row, i } of tokens) {
@@ -261,7 +261,7 @@ async function checkHeadLinear(bench: Workbench, test: HeadLinearCase): Promise<
   const what =
     `head-linear ${format}, ${count} lines, ${heads} heads, rows ${firstRow} + ${rows} of ` +
     `${headRows} x ${columns}${isTransposed ? ', transposed' : ''}`;
-  const wanted = bench.reference(what, () => {
+  const wanted = bench.once(what, () => {
     const weight = plain ?? referenceFp8(codes!, scales!, columns, block);
     return filled(new Float64Array(count * heads * outputs), (i) => {
       const [at, output] = [Math.floor(i / outputs), i % outputs];

@@ -5,10 +5,11 @@ export const MAX_CHANNELS = 64;
 /** Doubles of one channel: h2dFreeAtNs, d2hFreeAtNs, bytesSinceRotation. */
 const CHANNEL_DOUBLES = 3;
 /**
- * Words before them: the lock of all states, one for each channel's copies, and one so that doubles
- * follow at a multiple of their size.
+ * Words before them: the lock of all states, one for each channel's copies, and how many channels
+ * may have carried anything. Doubles follow at a multiple of their size.
  */
 const LOCK_WORDS = 1 + MAX_CHANNELS + 1;
+const USED = 1 + MAX_CHANNELS;
 const BYTES = LOCK_WORDS * 4 + MAX_CHANNELS * CHANNEL_DOUBLES * 8;
 /** No wait lasts longer than this without looking whether the device is still alive. */
 const LOOK_AGAIN_MS = 100;
@@ -35,7 +36,9 @@ export class Channels {
   /** As a new context finds its channel. */
   reset(index: number): void {
     const at = index * CHANNEL_DOUBLES;
-    this.#locked(() => this.#states.fill(0, at, at + CHANNEL_DOUBLES));
+    this.#lock();
+    this.#states.fill(0, at, at + CHANNEL_DOUBLES);
+    this.#unlock();
   }
 
   /**
@@ -50,9 +53,11 @@ export class Channels {
     streamReadyNs: number,
     hostIsFresh: boolean,
   ): CrossingSchedule {
-    return this.#locked(() => {
-      const states = this.#states;
-      const at = index * CHANNEL_DOUBLES;
+    const states = this.#states;
+    const at = index * CHANNEL_DOUBLES;
+    this.#lock();
+    try {
+      if (index >= this.#locks[USED]!) this.#locks[USED] = index + 1;
       const schedule = law.schedule(crossing, {
         issuedNs,
         streamReadyNs,
@@ -69,24 +74,26 @@ export class Channels {
       states[at + 1] = channel.d2hFreeAtNs;
       states[at + 2] = channel.bytesSinceRotation;
       return schedule;
-    });
+    } finally {
+      this.#unlock();
+    }
   }
 
-  /** Runs `change` while no other thread reads or writes the states. */
-  #locked<Result>(change: () => Result): Result {
+  /** From here to `unlock` no other thread reads or writes the states. */
+  #lock(): void {
     while (Atomics.compareExchange(this.#locks, 0, 0, 1) !== 0);
-    try {
-      return change();
-    } finally {
-      Atomics.store(this.#locks, 0, 0);
-    }
+  }
+
+  #unlock(): void {
+    Atomics.store(this.#locks, 0, 0);
   }
 
   /** Other channels that carry something at `nowNs`. */
   #busyBeside(index: number, nowNs: number): number {
     const states = this.#states;
+    const used = this.#locks[USED]!;
     let busy = 0;
-    for (let other = 0; other < MAX_CHANNELS; other++) {
+    for (let other = 0; other < used; other++) {
       const at = other * CHANNEL_DOUBLES;
       if (other !== index && (states[at]! > nowNs || states[at + 1]! > nowNs)) busy += 1;
     }

@@ -12,6 +12,42 @@ const KEPT_BYTES_MAX = 48 * 1024 * 1024;
 const BLANK_BYTES_MIN = 1024 * 1024;
 const ALIGNMENT_BYTES = 256;
 
+/** The same memory, as bytes and as words. */
+export interface Views {
+  readonly bytes: Uint8Array;
+  readonly words: Int32Array;
+}
+
+/** `buffer` is as long as whole words are. */
+export function viewsOf(buffer: ArrayBuffer | SharedArrayBuffer): Views {
+  return { bytes: new Uint8Array(buffer), words: new Int32Array(buffer) };
+}
+
+/** Bytes of the words that so many bytes take. */
+export const wholeWords = (bytes: number) => Math.ceil(bytes / 4) * 4;
+
+/** So much is copied word by word: a step's results, for which making a view takes longer. */
+const BY_WORDS_MAX = 2048;
+
+export function copyBytes(
+  from: Views,
+  fromOffset: number,
+  to: Views,
+  toOffset: number,
+  bytes: number,
+): void {
+  if (bytes > BY_WORDS_MAX || ((fromOffset | toOffset | bytes) & 3) !== 0) {
+    to.bytes.set(from.bytes.subarray(fromOffset, fromOffset + bytes), toOffset);
+    return;
+  }
+  const source = from.words;
+  const target = to.words;
+  const first = fromOffset >> 2;
+  const at = toOffset >> 2;
+  const count = bytes >> 2;
+  for (let i = 0; i < count; i++) target[at + i] = source[first + i]!;
+}
+
 /** Modelled device memory: real bytes exist from the first time that someone will read them. */
 export class ModelBuffer implements DeviceBuffer {
   readonly id: number;
@@ -19,7 +55,7 @@ export class ModelBuffer implements DeviceBuffer {
   readonly label: string;
   isFreed = false;
   #contents: ArrayBuffer | undefined;
-  #all: Uint8Array | undefined;
+  #viewed: Views | undefined;
   /** By offset. Making a view costs more than the bookkeeping that it is for. */
   readonly #views = new Map<number, Int32Array>();
 
@@ -36,7 +72,7 @@ export class ModelBuffer implements DeviceBuffer {
 
   /** The contents, kept from now on. */
   get contents(): ArrayBuffer {
-    this.#contents ??= new ArrayBuffer(Math.ceil(this.bytes / 4) * 4);
+    this.#contents ??= new ArrayBuffer(wholeWords(this.bytes));
     return this.#contents;
   }
 
@@ -55,21 +91,30 @@ export class ModelBuffer implements DeviceBuffer {
     return this.#contents !== undefined;
   }
 
-  /** The contents as bytes: making a view of them for each copy is slow. */
-  get all(): Uint8Array {
-    this.#all ??= new Uint8Array(this.contents);
-    return this.#all;
+  /** The contents, in views that are made once: making one for each copy is slow. */
+  get views(): Views {
+    this.#viewed ??= viewsOf(this.contents);
+    return this.#viewed;
   }
 
-  write(offsetBytes: number, source: Uint8Array): void {
-    if (this.#contents === undefined && (this.bytes > KEPT_BYTES_MAX || isBlank(source))) return;
-    this.all.set(source, offsetBytes);
+  /** As bytes. */
+  get all(): Uint8Array {
+    return this.views.bytes;
+  }
+
+  /** Takes in `bytes` bytes of `source`. */
+  write(offsetBytes: number, source: Views, sourceOffset: number, bytes: number): void {
+    if (this.#contents === undefined) {
+      const from = source.bytes.subarray(sourceOffset, sourceOffset + bytes);
+      if (this.bytes > KEPT_BYTES_MAX || isBlank(from)) return;
+    }
+    copyBytes(source, sourceOffset, this.views, offsetBytes, bytes);
   }
 
   release(): void {
     this.isFreed = true;
     this.#contents = undefined;
-    this.#all = undefined;
+    this.#viewed = undefined;
     this.#views.clear();
   }
 }
@@ -78,17 +123,17 @@ export class ModelBuffer implements DeviceBuffer {
  * Whether much is written that is there anyway, where nothing was written yet: tables that nobody
  * reads here are zeros, and keeping them takes longer than the rest of an engine's start.
  */
-function isBlank({ buffer, byteOffset, length }: Uint8Array): boolean {
-  if (length < BLANK_BYTES_MIN || byteOffset % 4 !== 0 || length % 4 !== 0) return false;
-  const words = new Int32Array(buffer, byteOffset, length / 4);
-  for (let i = 0; i < words.length; i++) if (words[i] !== 0) return false;
-  return true;
+function isBlank(bytes: Uint8Array): boolean {
+  if (bytes.length < BLANK_BYTES_MIN || bytes[0] !== 0) return false;
+  // Each byte is like the one before it: comparing memory is faster than looking at words.
+  return Buffer.compare(bytes.subarray(1), bytes.subarray(0, -1)) === 0;
 }
 
 export class ModelHostBuffer implements HostBuffer {
   readonly id: number;
   readonly memory: HostMemoryKind;
   readonly bytes: Uint8Array;
+  readonly views: Views;
   readonly label: string;
   readonly shared: SharedArrayBuffer;
   isFreed = false;
@@ -99,8 +144,9 @@ export class ModelHostBuffer implements HostBuffer {
     this.id = id;
     this.memory = memory;
     // Other threads may fill it, as they may with any device's.
-    this.shared = new SharedArrayBuffer(bytes);
-    this.bytes = new Uint8Array(this.shared);
+    this.shared = new SharedArrayBuffer(wholeWords(bytes));
+    this.bytes = new Uint8Array(this.shared, 0, bytes);
+    this.views = viewsOf(this.shared);
     this.label = label;
   }
 }

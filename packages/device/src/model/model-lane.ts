@@ -2,7 +2,15 @@ import { type CrossingRecord, Later } from '@bridgekeeper/bridge';
 import type { CopyRequest, Lane } from '../device.ts';
 import { DeviceError } from '../errors.ts';
 import type { Machine, ModelThread } from './machine.ts';
-import { bufferOf, type ModelBuffer, ModelHostBuffer } from './memory.ts';
+import {
+  bufferOf,
+  copyBytes,
+  type ModelBuffer,
+  ModelHostBuffer,
+  type Views,
+  viewsOf,
+  wholeWords,
+} from './memory.ts';
 import { ModelStream } from './model-stream.ts';
 
 /** A thread that makes crossings exactly as the law says. */
@@ -16,7 +24,7 @@ export class ModelLane implements Lane {
   readonly #thread: ModelThread;
   readonly #onClose: () => Promise<void>;
   /** What holds bytes on their way to the host, when nothing is on its way. */
-  readonly #spare: Uint8Array[] = [];
+  readonly #spare: Views[] = [];
   #lastCompletedNs = 0;
   #isClosed = false;
 
@@ -56,9 +64,8 @@ export class ModelLane implements Lane {
     const record = this.#cross(request, host, stream);
     const { completedNs } = record;
     if (direction === 'h2d') {
-      const end = hostOffsetBytes + device.bytes;
       const write = () => {
-        buffer.write(device.offsetBytes, host.bytes.subarray(hostOffsetBytes, end));
+        buffer.write(device.offsetBytes, host.views, hostOffsetBytes, device.bytes);
         this.#machine.pricer.memoryChanged();
       };
       // Work on a stream comes behind it. Of no stream, what reads too early finds what was there.
@@ -71,18 +78,18 @@ export class ModelLane implements Lane {
     if (!buffer.hasContents) return this.#machine.wakeWith(completedNs, record);
     const arriving = this.#taken(buffer, request);
     return this.#machine.wakeWith(completedNs, record, () => {
-      host.bytes.set(arriving.subarray(0, device.bytes), hostOffsetBytes);
+      copyBytes(arriving, 0, host.views, hostOffsetBytes, device.bytes);
       this.#spare.push(arriving);
     });
   }
 
   /** A copy of what is there now. */
-  #taken(buffer: ModelBuffer, { device: { offsetBytes, bytes } }: CopyRequest): Uint8Array {
+  #taken(buffer: ModelBuffer, { device: { offsetBytes, bytes } }: CopyRequest): Views {
     let room = this.#spare.pop();
-    if (room === undefined || room.length < bytes) {
-      room = new Uint8Array(Math.max(bytes, SPARE_BYTES));
+    if (room === undefined || room.bytes.length < bytes) {
+      room = viewsOf(new ArrayBuffer(Math.max(wholeWords(bytes), SPARE_BYTES)));
     }
-    room.set(buffer.all.subarray(offsetBytes, offsetBytes + bytes));
+    copyBytes(buffer.views, offsetBytes, room, 0, bytes);
     return room;
   }
 

@@ -68,17 +68,18 @@ export class ModelStream implements Stream {
     if (recording !== null) {
       if (recording.streamId !== this.id)
         for (const { name, args } of launches) this.launch(name, args);
-      else recording.works.push(...pricer.compileEach(launches));
+      else recording.works.push(...pricer.compileEach(launches).works);
       return;
     }
-    const works = pricer.compileEach(launches);
+    const { works, knownNs } = pricer.compileEach(launches);
     counters.launches += works.length;
     let issuedNs = this.#machine.launchingNs();
     let readyNs = this.readyNs;
-    for (const work of works) {
+    for (let i = 0; i < works.length; i++) {
       issuedNs += launchNs;
       const startNs = Math.max(readyNs, issuedNs);
-      readyNs = startNs + pricer.runOne(work);
+      const known = knownNs[i]!;
+      readyNs = startNs + (known < 0 ? pricer.runOne(works[i]!) : known);
       onWork?.(startNs, readyNs);
     }
     launchingThread.freeAtNs = issuedNs;

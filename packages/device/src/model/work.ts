@@ -33,6 +33,13 @@ export interface Work {
   readonly attentions: number;
 }
 
+/** Operations one after the other, each for itself. */
+export interface WorkList {
+  readonly works: readonly Work[];
+  /** What each takes; below 0 where it depends on memory, or changes it. */
+  readonly knownNs: Float64Array;
+}
+
 /** By how much kernels over so many lines were measured to take longer than the roofline says. */
 export interface ReachedPoint {
   readonly lines: number;
@@ -76,10 +83,13 @@ export class WorkPricer {
   readonly #options: PricingOptions;
   /** Of the batches that memory describes now. */
   readonly #attended: { readonly of: AttentionArgs; readonly seen: Attended }[] = [];
+  /** Attentions over them, and what each takes; layers alike are the same work again. */
+  readonly #attentions: Work[] = [];
+  readonly #attentionsNs: number[] = [];
   /** By their arguments: engines launch the same ones again. */
   readonly #compiled = new Map<object, Work>();
   /** By their lists. */
-  #lists = new WeakMap<readonly Launch[], readonly Work[]>();
+  #lists = new WeakMap<readonly Launch[], WorkList>();
 
   constructor(element: ElementType, roofline: Roofline, options: PricingOptions) {
     this.#element = element;
@@ -100,12 +110,12 @@ export class WorkPricer {
   }
 
   /** The same of a list, which is kept. */
-  compileEach(launches: readonly Launch[]): readonly Work[] {
-    let works = this.#lists.get(launches);
-    if (works === undefined) {
+  compileEach(launches: readonly Launch[]): WorkList {
+    let list = this.#lists.get(launches);
+    if (list === undefined) {
       // Layers alike may be the same launches again.
       const priced = new Map<object, Work>();
-      works = launches.map(({ name, args }) => {
+      const works = launches.map(({ name, args }) => {
         let work = priced.get(args);
         if (work === undefined) {
           work = this.#price(name, args);
@@ -113,9 +123,13 @@ export class WorkPricer {
         }
         return work;
       });
-      this.#lists.set(launches, works);
+      const isKnown = ({ bookkeeping, attention }: Work) =>
+        bookkeeping === null && attention === null;
+      const knownNs = works.map((work) => (isKnown(work) ? this.runOne(work) : -1));
+      list = { works, knownNs: Float64Array.from(knownNs) };
+      this.#lists.set(launches, list);
     }
-    return works;
+    return list;
   }
 
   /** What was priced may be of memory that is not there any more. */
@@ -167,20 +181,32 @@ export class WorkPricer {
     return Math.round(this.#runOn(0, work));
   }
 
-  #runOn(beforeNs: number, { fixedNs, bookkeeping, attention, attentions }: Work): number {
+  #runOn(beforeNs: number, work: Work): number {
+    const { fixedNs, bookkeeping, attention, attentions } = work;
     const totalNs = beforeNs + fixedNs;
     if (bookkeeping !== null) {
       bookkeeping();
       this.memoryChanged();
     }
     if (attention === null) return totalNs;
-    const cost = attentionCost(attention, this.#element, this.#attendedBy(attention));
-    return totalNs + attentions * this.#kernelNs(cost, attention.count);
+    return totalNs + attentions * this.#attentionNs(work, attention);
   }
 
   /** What attention finds may be different from now on. */
   memoryChanged(): void {
-    this.#attended.length = 0;
+    if (this.#attentions.length === 0) return;
+    while (this.#attended.length > 0) this.#attended.pop();
+    while (this.#attentions.length > 0) this.#attentions.pop();
+  }
+
+  #attentionNs(work: Work, attention: AttentionArgs): number {
+    const known = this.#attentions.indexOf(work);
+    if (known >= 0) return this.#attentionsNs[known]!;
+    const cost = attentionCost(attention, this.#element, this.#attendedBy(attention));
+    const ns = this.#kernelNs(cost, attention.count);
+    this.#attentionsNs[this.#attentions.length] = ns;
+    this.#attentions.push(work);
+    return ns;
   }
 
   /** Layers of one batch attend to the same positions: they are counted once for each window. */

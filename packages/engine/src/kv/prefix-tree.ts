@@ -77,6 +77,8 @@ const PARTS_MAX = 4;
 const LATE_RATIO = 10;
 const LATE_LEAST_NS = 10e9;
 
+const NONE: ReadonlySet<PagedSequence> = new Set();
+
 /** An arrival as the tree knows it. */
 interface Restoring extends Arrival {
   readonly id: RestoreId;
@@ -309,14 +311,15 @@ export class PrefixTree {
    * to be released, and to start over, before anything else is done.
    */
   settle(): ReadonlySet<PagedSequence> {
+    if (this.#tiers === null) return NONE;
     const failed = new Set<PagedSequence>();
-    for (const event of this.#tiers?.mover.settled() ?? []) {
+    for (const event of this.#tiers.mover.settled()) {
       for (const sequence of this.#settleOne(event)) failed.add(sequence);
     }
     for (const restoring of this.#restoring.values()) {
       if (restoring.hasFailed || this.#nowNs < restoring.lateNs) continue;
       restoring.hasFailed = true;
-      this.#tiers!.mover.cancel(restoring.id);
+      this.#tiers.mover.cancel(restoring.id);
       this.accounts.count(restoring.nodes[0]!.tenant, 'late', restoring.nodes.length);
       for (const sequence of restoring.waiting) failed.add(sequence);
     }

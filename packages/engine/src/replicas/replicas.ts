@@ -4,8 +4,8 @@ import {
   type EngineClient,
   EngineError,
   type EngineStats,
-  type GenerationEvent,
   type GenerationRequest,
+  type OnEvent,
   type SleepRequest,
 } from '../request/request.ts';
 import { ReplicaChoice } from './replica-choice.ts';
@@ -40,7 +40,7 @@ export class Replicas<Replica extends EngineClient> implements EngineClient {
   /** Told how many requests one has, whenever that changes. */
   protected hasOpen(_replica: number, _requests: number): void {}
 
-  submit(request: GenerationRequest, onEvent: (event: GenerationEvent) => void): void {
+  submit(request: GenerationRequest, onEvent: OnEvent): void {
     const { id, tenant, promptTokens } = request;
     if (this.isAsleep) throw new EngineError('asleep', ASLEEP);
     if (this.#places.has(id)) {
@@ -61,7 +61,7 @@ export class Replicas<Replica extends EngineClient> implements EngineClient {
     try {
       this.replicas[index]!.submit(request, (event) => {
         if (event.finish !== undefined) leave();
-        onEvent(event);
+        return onEvent(event);
       });
     } catch (error) {
       leave();

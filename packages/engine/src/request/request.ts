@@ -126,6 +126,15 @@ export interface GenerationEvent {
   };
 }
 
+/**
+ * What a client returns that has done no more with an event than to take note of it, so that
+ * nothing can be waiting for what it did: a simulated clock goes on at once.
+ */
+export const NOTED = Symbol('noted');
+
+/** Told what one engine step brought for a request. */
+export type OnEvent = (event: GenerationEvent) => unknown;
+
 /** Durations of one finished request on the engine's clock. */
 export interface RequestTiming {
   readonly queuedNs: number;
@@ -325,7 +334,7 @@ export interface EngineClient {
    * Queues a request; throws EngineError. `onEvents` is called once per engine step that brought
    * something for this request; the last event carries `finish`, and none comes after it.
    */
-  submit(request: GenerationRequest, onEvent: (event: GenerationEvent) => void): void;
+  submit(request: GenerationRequest, onEvent: OnEvent): void;
   /** The request ends with `cancelled` soon; unknown ids are ignored. */
   cancel(id: string): void;
   /** The last known stats: never waits for a step. */

@@ -69,13 +69,23 @@ export interface Drained {
 
 /** For which these crossings kept their lane busy. */
 export function laneNs(records: readonly CrossingRecord[]): number {
-  return records.reduce((sum, { startedNs, completedNs }) => sum + completedNs - startedNs, 0);
+  let sumNs = 0;
+  for (const { startedNs, completedNs } of records) sumNs += completedNs - startedNs;
+  return sumNs;
 }
 
 /** The records of a copy's pieces, once it is made. */
 type Crossed = PromiseLike<CrossingRecord | readonly CrossingRecord[]>;
 
 type Area = 'results' | 'logprobs' | 'promptLogprobs' | 'embeddings';
+
+/** An area of the device with a place for each of some steps in turn. */
+interface Ring {
+  readonly area: 'results' | 'logprobs';
+  readonly slotBytes: number;
+  readonly headerBytes: number;
+  readonly lineBytes: number;
+}
 
 /** A place for one launch's results on their way, and a stream with nothing else. */
 interface Slot {
@@ -93,12 +103,28 @@ export class Downlink {
   readonly #clock: Clock;
   readonly #parts: ForwardParts;
   readonly #slots: readonly Slot[];
+  readonly #rings: { readonly results: Ring; readonly logprobs: Ring };
 
   constructor(device: Device, parts: ForwardParts) {
     this.#clock = device.clock;
     this.#parts = parts;
     const { maxRows } = parts.shape;
     const lines = mostLines(parts.shape);
+    const lineBytes = { results: RESULT_WORDS * 4, logprobs: LOGPROB_WORDS * 4 };
+    this.#rings = {
+      results: {
+        area: 'results',
+        slotBytes: resultSlotWords(lines) * 4,
+        headerBytes: HEADER_BYTES,
+        lineBytes: lineBytes.results,
+      },
+      logprobs: {
+        area: 'logprobs',
+        slotBytes: lines * lineBytes.logprobs,
+        headerBytes: 0,
+        lineBytes: lineBytes.logprobs,
+      },
+    };
     const slots = MAX_STEPS + 1;
     const embeddingBytes = parts.buffers.embeddings.bytes / IN_FLIGHT;
     this.#slots = Array.from({ length: IN_FLIGHT }, (_, index) => {
@@ -148,25 +174,17 @@ export class Downlink {
   /** Issues every copy that the launch's results take. */
   #copies(launched: LaunchedSteps, slot: Slot, routes: StepRoutes): Crossed[] {
     const { slots, promptLines, number } = launched;
-    const most = mostLines(this.#parts.shape);
-    const lineBytes = LOGPROB_WORDS * 4;
-    const copies = this.#ringCopies(
-      { area: 'results', slotBytes: resultSlotWords(most) * 4, headerBytes: HEADER_BYTES },
-      slots,
-      slot,
-      routes,
-    );
-    if (slots.some(({ logprobs }) => logprobs)) {
-      const ring = { area: 'logprobs', slotBytes: most * lineBytes, headerBytes: 0 } as const;
-      copies.push(...this.#ringCopies(ring, slots, slot, routes));
-    }
+    const copies: Crossed[] = [];
+    const { results, logprobs } = this.#rings;
+    this.#ringCopies(results, slots, slot, routes, copies);
+    if (slots.some(wantsLogprobs)) this.#ringCopies(logprobs, slots, slot, routes, copies);
     if (promptLines.length > 0) {
       const { shape, spec, buffers } = this.#parts;
       const isEmbedded = shape.task === 'embed';
       const area = isEmbedded ? 'embeddings' : 'promptLogprobs';
       const slotBytes = buffers[area].bytes / IN_FLIGHT;
       const offsetBytes = (number % IN_FLIGHT) * slotBytes;
-      const bytes = promptLines.length * (isEmbedded ? spec.hiddenSize * 4 : lineBytes);
+      const bytes = promptLines.length * (isEmbedded ? spec.hiddenSize : LOGPROB_WORDS) * 4;
       copies.push(this.#copy(area, offsetBytes, bytes, 0, slot, routes));
     }
     return copies;
@@ -174,26 +192,23 @@ export class Downlink {
 
   /** The used part of consecutive ring slots: one crossing, or two where the ring wraps. */
   #ringCopies(
-    ring: { area: 'results' | 'logprobs'; slotBytes: number; headerBytes: number },
+    { area, slotBytes, headerBytes, lineBytes }: Ring,
     slots: readonly FilledSlot[],
     slot: Slot,
     routes: StepRoutes,
-  ): Crossed[] {
+    copies: Crossed[],
+  ): void {
     const { ringSlots } = this.#parts.shape;
-    const perLine = ring.area === 'results' ? RESULT_WORDS * 4 : LOGPROB_WORDS * 4;
-    const copies: Crossed[] = [];
     let first = 0;
     while (first < slots.length) {
       const at = slots[first]!.step % ringSlots;
       const count = Math.min(slots.length - first, ringSlots - at);
       const last = slots[first + count - 1]!;
       const lastLines = last.sequences.length * last.linesPerRow;
-      const bytes = (count - 1) * ring.slotBytes + ring.headerBytes + lastLines * perLine;
-      const hostOffset = first * ring.slotBytes;
-      copies.push(this.#copy(ring.area, at * ring.slotBytes, bytes, hostOffset, slot, routes));
+      const bytes = (count - 1) * slotBytes + headerBytes + lastLines * lineBytes;
+      copies.push(this.#copy(area, at * slotBytes, bytes, first * slotBytes, slot, routes));
       first += count;
     }
-    return copies;
   }
 
   #copy(
@@ -217,35 +232,48 @@ export class Downlink {
   }
 
   #read({ plan, slots, promptLines }: LaunchedSteps, { hosts, resultWords }: Slot): StepResults {
-    const most = mostLines(this.#parts.shape);
-    const slotWords = resultSlotWords(most);
+    const { results, logprobs: logprobRing } = this.#rings;
+    const slotWords = results.slotBytes / 4;
     const rows: RowResult[] = [];
     const drafted: DraftedRow[] = [];
-    slots.forEach(({ step, sequences, linesPerRow, logprobs }, index) => {
+    for (let index = 0; index < slots.length; index++) {
+      const { step, sequences, linesPerRow, logprobs } = slots[index]!;
       const at = index * slotWords;
-      const lines = sequences.length * linesPerRow;
       if (linesPerRow > 1) readDrafts(resultWords, at, sequences.length, linesPerRow, drafted);
-      if (!logprobs) {
-        readSlot(resultWords, at, step, lines, rows, undefined);
-        return;
-      }
-      const logprobWords = hostWords(hosts.logprobs, index * most * LOGPROB_WORDS * 4);
-      readSlot(resultWords, at, step, lines, rows, (line) => {
-        const count = sequences[Math.floor(line / linesPerRow)]!.request.sampling.logprobs;
-        return count === undefined ? undefined : readLogprobs(logprobWords, line, count);
-      });
-    });
+      const logprobsOf = logprobs
+        ? logprobReader(hosts.logprobs, index * logprobRing.slotBytes, slots[index]!)
+        : undefined;
+      readSlot(resultWords, at, step, sequences.length * linesPerRow, rows, logprobsOf);
+    }
     const { shape, spec } = this.#parts;
     if (shape.task === 'embed') {
       const embeddings = readEmbeddings(hosts.embeddings, promptLines.length, spec.hiddenSize);
       return { rows, promptLogprobs: [], embeddings };
     }
-    const promptLogprobs = readPromptLogprobs(plan, promptLines, hosts.promptLogprobs);
-    return { rows, promptLogprobs, ...(plan.drafts > 0 ? { drafted } : {}) };
+    const promptLogprobs =
+      plan.prefill.length === 0
+        ? NO_LOGPROBS
+        : readPromptLogprobs(plan, promptLines, hosts.promptLogprobs);
+    return plan.drafts > 0 ? { rows, promptLogprobs, drafted } : { rows, promptLogprobs };
   }
 }
 
 const HEADER_BYTES = RESULT_HEADER_WORDS * 4;
+const NO_LOGPROBS: readonly TokenLogprobs[][] = [];
+const wantsLogprobs = ({ logprobs }: FilledSlot) => logprobs;
+
+/** What the lines of a slot had beside their tokens, by line. */
+function logprobReader(
+  host: HostBuffer,
+  offsetBytes: number,
+  { sequences, linesPerRow }: FilledSlot,
+) {
+  const words = hostWords(host, offsetBytes);
+  return (line: number) => {
+    const count = sequences[Math.floor(line / linesPerRow)]!.request.sampling.logprobs;
+    return count === undefined ? undefined : readLogprobs(words, line, count);
+  };
+}
 
 function readPromptLogprobs(
   plan: StepPlan,

@@ -139,7 +139,7 @@ function recordForward(parts: LaunchParts, count: number, batch: readonly BatchP
     for (let layer = 0; layer < spec.layers; layer++) launchLayer(parts, layer, count, batch);
     return;
   }
-  // Nothing can tell layers of one kind apart where there are no weights.
+  // Nothing can tell layers of one kind apart where there are no weights and no KV.
   const known = new Map<number, readonly Launch[]>();
   for (const first of firstAlike(parts)) {
     let launches = known.get(first);
@@ -153,16 +153,17 @@ function recordForward(parts: LaunchParts, count: number, batch: readonly BatchP
 
 const alikeLayers = new WeakMap<Weights, readonly number[]>();
 
-/** Of each layer, the first one that is like it but for where its weights are. */
+/** Of each layer, the first one that is like it but for where its weights and KV are. */
 function firstAlike({ spec, weights }: LaunchParts): readonly number[] {
   let layers = alikeLayers.get(weights);
   if (layers === undefined) {
     const isSlice = (value: unknown): value is Slice =>
       typeof value === 'object' && value !== null && 'offsetBytes' in value;
     const sizes = (_: string, value: unknown) => (isSlice(value) ? value.bytes : value);
-    const kinds = weights.layers.map((layer, at) =>
-      JSON.stringify([spec.layerKinds[at], layer], sizes),
-    );
+    const kinds = weights.layers.map((layer, at) => {
+      const { kvLayer: _, ...kind } = spec.layerKinds[at]!;
+      return JSON.stringify([kind, layer], sizes);
+    });
     layers = kinds.map((kind) => kinds.indexOf(kind));
     alikeLayers.set(weights, layers);
   }

@@ -24,8 +24,11 @@ export interface PromptLine {
   readonly target: number;
 }
 
+const NO_LINES: readonly PromptLine[] = [];
+
 /** The plan's lines of that kind, in batch order. */
-export function promptLines(plan: StepPlan): PromptLine[] {
+export function promptLines(plan: StepPlan): readonly PromptLine[] {
+  if (plan.prefill.length === 0) return NO_LINES;
   const lines: PromptLine[] = [];
   let offset = 0;
   plan.prefill.forEach(({ sequence, start, length, last }, chunk) => {

@@ -53,6 +53,7 @@ export class FairQueue {
 
   /** The request that goes next; undefined where none waits that may have another row. */
   get first(): Sequence | undefined {
+    if (this.#length === 0) return undefined;
     let best: Account | undefined;
     for (const account of this.#accounts.values()) {
       const head = account.waiting[0];

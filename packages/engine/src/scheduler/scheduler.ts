@@ -108,7 +108,7 @@ export class Scheduler {
 
   /** Whether a prompt waits or is computed; those that come from stores wait for no launch. */
   get hasPrompts(): boolean {
-    return this.#waiting.length > 0 || this.#running.some((each) => this.#isComputing(each));
+    return this.#waiting.length > 0 || this.#hasComputing;
   }
 
   /** Whether pages are on their way to the device, for which prompts may wait. */
@@ -172,7 +172,7 @@ export class Scheduler {
     const next = this.#waiting.first;
     const canAdmit =
       next !== undefined && this.#rows.includes(undefined) && this.#fits(next) !== undefined;
-    const isPrefilling = canAdmit || this.#running.some((each) => this.#isComputing(each));
+    const isPrefilling = canAdmit || this.#hasComputing;
     const planned = isPrefilling
       ? this.#planDecode(1, NO_DRAFTS, pageWrites)
       : this.#planDecode(steps, draftsFor, pageWrites);
@@ -190,17 +190,17 @@ export class Scheduler {
       if (chunk.last) chunk.sequence.phase = 'decode';
       this.#tree.publish(chunk.sequence, chunk.sequence.computed);
     }
-    const common = { decode, steps: planned.steps, drafts: planned.drafts };
+    const { steps: planSteps, drafts } = planned;
     if (prefill.length + decode.length === 0) {
       // Prompts may wait for pages from stores: what they have is told with the next launch.
       this.#pageWrites = pageWrites;
-      return { prefill: [], ...common, pageWrites: [], grammarWrites: [] };
+      return { prefill, decode, steps: planSteps, drafts, pageWrites: [], grammarWrites: [] };
     }
     this.#launched += 1;
     const live = pageWrites.filter((write) => write.sequence.row >= 0);
     const grammarWrites = this.#grammarWrites;
     this.#grammarWrites = [];
-    return { prefill, ...common, pageWrites: live, grammarWrites };
+    return { prefill, decode, steps: planSteps, drafts, pageWrites: live, grammarWrites };
   }
 
   /** Prompts that are computed beside so many rows that decode: in rows, or that get one now. */
@@ -239,19 +239,14 @@ export class Scheduler {
     let longest = 1;
     for (const sequence of this.#running) {
       if (sequence.phase !== 'decode') continue;
-      const left = lastPosition(sequence) - sequence.computed;
+      const left = sequence.lastPosition - sequence.computed;
       if (left <= 0) continue;
       candidates.push(sequence);
       longest = Math.max(longest, left);
     }
-    const missing = (tokens: number) => {
-      let pages = 0;
-      for (const sequence of candidates) pages += this.#missingPages(sequence, tokens);
-      return pages;
-    };
     let steps = Math.min(wanted, longest);
     let drafts = candidates.length === 0 ? 0 : draftsFor(candidates);
-    const needed = missing(steps * (1 + drafts));
+    const needed = this.#missingPages(candidates, steps * (1 + drafts));
     if (needed === 0) return { decode: candidates, steps, drafts, preempted: false };
     if (needed > this.#tree.available) {
       steps = 1;
@@ -260,7 +255,8 @@ export class Scheduler {
     // Now that a command has to be sent for some row, pages for many steps of every row go with it.
     const tokens = steps * (1 + drafts);
     const ahead = tokens + AHEAD_TOKENS;
-    const reserved = 2 * missing(ahead) < this.#tree.available ? ahead : tokens;
+    const needsAhead = this.#missingPages(candidates, ahead);
+    const reserved = 2 * needsAhead < this.#tree.available ? ahead : tokens;
     let preempted = false;
     for (const sequence of candidates) {
       if (sequence.phase !== 'decode') continue;
@@ -315,14 +311,25 @@ export class Scheduler {
     );
   }
 
+  get #hasComputing(): boolean {
+    for (const sequence of this.#running) if (this.#isComputing(sequence)) return true;
+    return false;
+  }
+
   /** Requests in rows whose prompts a launch could go on with now. */
   get #computing(): number {
     return this.#running.filter((each) => this.#isComputing(each)).length;
   }
 
-  #missingPages(sequence: Sequence, tokens: number): number {
-    const pages = Math.ceil(reachOf(sequence, tokens) / this.#limits.pageTokens);
-    return Math.max(0, pages - sequence.pages.length);
+  /** Pages that these take for `tokens` more tokens each. */
+  #missingPages(sequences: readonly Sequence[], tokens: number): number {
+    const { pageTokens } = this.#limits;
+    let missing = 0;
+    for (const sequence of sequences) {
+      const beyond = reachOf(sequence, tokens) - sequence.pages.length * pageTokens;
+      if (beyond > 0) missing += Math.ceil(beyond / pageTokens);
+    }
+    return missing;
   }
 
   /** Takes in what the device reported for `plan`: an event for each request that got something. */
@@ -333,7 +340,7 @@ export class Scheduler {
       (plan.decode.length > 0 ? plan.steps : 0) + (plan.prefill.length > 0 ? 1 : 0);
     const lines = results.promptLogprobs.values();
     const embeddings = (results.embeddings ?? []).values();
-    const events = new Drafts();
+    const events = new Drafts(this.#settled);
     for (const chunk of plan.prefill) {
       const { sequence, length, epoch, last } = chunk;
       this.counters.promptTokens += length;
@@ -349,7 +356,7 @@ export class Scheduler {
     }
     for (const drafted of results.drafted ?? []) this.#commitDrafts(drafted, plan.drafts);
     for (const result of results.rows) this.#commitRow(result, events, nowNs);
-    return events.end();
+    return events.drafts;
   }
 
   #commitPooled(sequence: Sequence, pooled: Float32Array, nowNs: number): Draft {
@@ -677,23 +684,23 @@ interface Draft extends GenerationEvent {
 
 /** The events of a commit, in the order in which their requests come up. */
 class Drafts {
-  readonly #drafts: Draft[] = [];
-  readonly #sequences: Sequence[] = [];
+  readonly drafts: Draft[] = [];
+  /** Commits are numbered from 1. */
+  readonly #commit: number;
+
+  constructor(commit: number) {
+    this.#commit = commit;
+  }
 
   /** A sequence's; undefined: there is none yet. */
-  of({ draftAt }: Sequence): Draft | undefined {
-    return draftAt < 0 ? undefined : this.#drafts[draftAt];
+  of({ toldIn, toldAt }: Sequence): Draft | undefined {
+    return toldIn === this.#commit ? this.drafts[toldAt] : undefined;
   }
 
   add(sequence: Sequence, draft: Draft): void {
-    sequence.draftAt = this.#drafts.length;
-    this.#drafts.push(draft);
-    this.#sequences.push(sequence);
-  }
-
-  end(): Draft[] {
-    for (const sequence of this.#sequences) sequence.draftAt = -1;
-    return this.#drafts;
+    sequence.toldIn = this.#commit;
+    sequence.toldAt = this.drafts.length;
+    this.drafts.push(draft);
   }
 }
 
@@ -709,15 +716,9 @@ function reachableOf({ awaited, length }: Sequence, pageTokens: number): number 
   return awaited === null ? length : awaited.first * pageTokens;
 }
 
-/** Tokens that are computed in all: the one after them is the request's last, if it has any. */
-function lastPosition(sequence: Sequence): number {
-  if (sequence.request.pooling !== undefined) return sequence.promptLength;
-  return sequence.promptLength + sequence.request.sampling.maxTokens - 1;
-}
-
 /** Tokens that must have pages for `tokens` more to be computed, behind all that may be by now. */
 function reachOf(sequence: Sequence, tokens: number): number {
-  return Math.min(sequence.computed + sequence.ahead + tokens, lastPosition(sequence));
+  return Math.min(sequence.computed + sequence.ahead + tokens, sequence.lastPosition);
 }
 
 /** How a sequence ended, and what it took. */

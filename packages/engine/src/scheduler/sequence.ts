@@ -13,6 +13,8 @@ export class Sequence {
   readonly request: GenerationRequest;
   readonly seed: bigint;
   readonly promptLength: number;
+  /** Tokens that are computed in all: the one after them is the request's last, if it has any. */
+  readonly lastPosition: number;
   /** Order of arrival. */
   readonly arrival: number;
   readonly arrivedNs: number;
@@ -48,8 +50,9 @@ export class Sequence {
   charged = 0;
   preemptions = 0;
   cancelled = false;
-  /** Its event's place among those of the commit that is being made; -1: it has none. */
-  draftAt = -1;
+  /** The commit that told of it last, and its event's place among those of that. */
+  toldIn = 0;
+  toldAt = 0;
   admittedNs: number | undefined;
   firstTokenNs: number | undefined;
   /** Prompt logprobs gathered so far. */
@@ -63,6 +66,7 @@ export class Sequence {
     this.promptLength = request.promptTokens.length;
     this.length = this.promptLength;
     const { maxTokens } = request.sampling;
+    this.lastPosition = this.promptLength + (request.pooling === undefined ? maxTokens - 1 : 0);
     this.#tokens = new Uint32Array(this.promptLength + Math.min(maxTokens, ROOM_TOKENS));
     this.#tokens.set(request.promptTokens);
     if (request.priorTokens === undefined) return;

@@ -31,6 +31,8 @@ export class CrossingShares<R extends Resident> {
   readonly #perResident = numbers();
   readonly #seen = numbers();
   readonly #now = numbers();
+  /** Crossings that were divided. */
+  #divided: number;
   readonly #waiting = new Set<R>();
   /** What `#perResident` stood at when each was admitted. */
   readonly #residents = new Map<R, Float64Array>();
@@ -39,6 +41,7 @@ export class CrossingShares<R extends Resident> {
   constructor(ledger: Ledger) {
     this.#ledger = ledger;
     ledger.readTotals(this.#seen);
+    this.#divided = ledger.recorded;
   }
 
   arrived(request: R): void {
@@ -47,7 +50,10 @@ export class CrossingShares<R extends Resident> {
 
   /** Call it after every step, before its events go out. */
   divide(): void {
-    this.#admit();
+    if (this.#waiting.size > 0) this.#admit();
+    const { recorded } = this.#ledger;
+    if (recorded === this.#divided) return;
+    this.#divided = recorded;
     this.#ledger.readTotals(this.#now);
     const count = this.#residents.size;
     for (let i = 0; i < this.#now.length; i++) {

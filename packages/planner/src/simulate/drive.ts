@@ -1,5 +1,5 @@
 import type { Clock } from '@bridgekeeper/bridge';
-import { type EngineClient, GREEDY } from '@bridgekeeper/engine';
+import { type EngineClient, GREEDY, NOTED } from '@bridgekeeper/engine';
 import type { Workload } from '../workload/workload.ts';
 import type { LoadObserver } from './load.ts';
 import { Prompts } from './prompts.ts';
@@ -57,10 +57,11 @@ function runOne(
     engine.submit(request, ({ tokens, finish }) => {
       const nowNs = clock.nowNs();
       if (tokens.length > 0) observer.tokens(watched, nowNs, tokens.length);
-      if (finish === undefined) return;
+      if (finish === undefined) return NOTED;
       observer.ended(watched, nowNs);
       if (finish.reason === 'error') reject(new Error(finish.message));
       else resolve();
+      return undefined;
     });
   });
 }

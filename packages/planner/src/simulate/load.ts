@@ -33,8 +33,7 @@ class WeightedValues {
   percentiles(unit: number): Percentiles {
     const total = this.#total;
     if (total === 0) return { mean: 0, p50: 0, p90: 0, p95: 0, p99: 0, max: 0 };
-    const order = this.#values.map((_, index) => index);
-    order.sort((a, b) => this.#values[a]! - this.#values[b]! || a - b);
+    const order = ascending(this.#values);
     const wanted = [0.5, 0.9, 0.95, 0.99, 1];
     const found: number[] = [];
     let below = 0;
@@ -51,6 +50,30 @@ class WeightedValues {
     const [p50, p90, p95, p99] = found as [number, number, number, number];
     return { mean: sum / total / unit, p50, p90, p95, p99, max };
   }
+}
+
+/**
+ * Places of `values` in their ascending order, equals as they came. A function that compares would
+ * be called ten million times for the steps of an hour.
+ */
+function ascending(values: readonly number[]): Uint32Array {
+  const sorted = Float64Array.from(values).sort();
+  const order = new Uint32Array(values.length);
+  /** By the first place of equals, how many of them have one. */
+  const placed = new Uint32Array(values.length);
+  for (let index = 0; index < values.length; index++) {
+    const value = values[index]!;
+    let first = 0;
+    let end = sorted.length;
+    while (first < end) {
+      const middle = (first + end) >> 1;
+      if (sorted[middle]! < value) first = middle + 1;
+      else end = middle;
+    }
+    order[first + placed[first]!] = index;
+    placed[first]! += 1;
+  }
+  return order;
 }
 
 const MS = 1e6;
