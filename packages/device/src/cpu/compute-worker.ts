@@ -9,15 +9,18 @@ import type { ComputeMessage, ComputeTask, OpItem, WorkItem } from './messages.t
 import { SharedControl } from './shared-control.ts';
 import { IDLE } from './threads.ts';
 
+interface RecordedGraph {
+  readonly items: readonly OpItem[];
+  /** null: what it is bound to may be gone. */
+  bound: BoundOp[] | null;
+}
+
 /** What one thread does for one device. */
 class ComputeWorker {
   readonly #control: SharedControl;
   readonly #share: { readonly part: number; readonly parts: number };
   readonly #memory = new DeviceMemory();
-  readonly #graphs = new Map<
-    number,
-    { readonly items: readonly OpItem[]; bound: BoundOp[] | null }
-  >();
+  readonly #graphs = new Map<number, RecordedGraph>();
   /**
    * Worker 0 alone did something since all last met: the others must not run ahead into what
    * depends on it.

@@ -41,8 +41,8 @@ export async function startEngine(
       const watchdog = new Watchdog(quietSecondsMax);
       const look = () => {
         if (!watchdog.tick()) return;
-        const message = `the engine's start said nothing for ${quietSecondsMax} s (--watchdog-timeout)`;
-        reject(new EngineError('engine-failed', message));
+        const message = `the engine's start said nothing for ${quietSecondsMax} s`;
+        reject(new EngineError('engine-failed', `${message} (--watchdog-timeout)`));
         abort();
       };
       endWatch = options.watchdog?.clock.every(1, look) ?? endWatch;

@@ -304,7 +304,7 @@ export class ServerProcess {
       judge.require(
         open <= before,
         'weights-sealed',
-        () => `${life.name}: ${open} files of weights are open after the load, and ${before} before`,
+        () => `${life.name}: ${open} files of weights are open after the load, ${before} before it`,
       );
     };
   }
