@@ -32,7 +32,7 @@ class ComputeWorker {
     this.#share = { part, parts };
   }
 
-  /** Works until the device has ended. Returns whether that was not for a failure of this thread. */
+  /** Works until the device has ended. Whether it did so without a failure of this thread. */
   run(port: MessagePort): boolean {
     const control = this.#control;
     try {
