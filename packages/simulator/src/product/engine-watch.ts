@@ -41,6 +41,9 @@ export function watchEngine(
   /** By key that waits and has no row: tokens of all when that began. */
   const starving = new Map<string, number>();
   let longest = 0;
+  /** Tokens that all had, each counted once, though preemptions have them computed again. */
+  let served = 0;
+  const charged = new WeakMap<object, number>();
   let launches = 0;
   let isClosed = false;
   let hasFailed = false;
@@ -75,13 +78,14 @@ export function watchEngine(
     const tenants = new Map<number, string>();
     const rows = new Map<string, number>();
     const waiting = new Map<string, number>();
-    const served = scheduler.counters.generatedTokens + scheduler.counters.promptTokens;
     let held = 0;
     for (const sequence of scheduler.open()) {
       const { promptTokens, sampling } = sequence.request;
       const before = phases.get(sequence) ?? 'new';
       if (before !== sequence.phase) judge.reached(`request: ${before} to ${sequence.phase}`);
       phases.set(sequence, sequence.phase);
+      served += sequence.charged - (charged.get(sequence) ?? 0);
+      charged.set(sequence, sequence.charged);
       longest = Math.max(longest, promptTokens.length + (sampling.maxTokens ?? 0));
       const { owner = '', maxRows: most = maxRows } = sequence.request.share ?? {};
       if (sequence.phase === 'waiting') waiting.set(owner, (waiting.get(owner) ?? 0) + 1);
