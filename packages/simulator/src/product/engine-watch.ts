@@ -28,6 +28,17 @@ const LAUNCHES_A_LOOK = 8;
  */
 const STARVED_REQUESTS_A_ROW = 3;
 
+/** Tokens that all had: each counts once, though preemptions have them computed again. */
+class TokensHad {
+  total = 0;
+  readonly #charged = new WeakMap<object, number>();
+
+  see(sequence: { readonly charged: number }): void {
+    this.total += sequence.charged - (this.#charged.get(sequence) ?? 0);
+    this.#charged.set(sequence, sequence.charged);
+  }
+}
+
 /** Holds an engine to what is true of its scheduler, its pages and its device. */
 export function watchEngine(
   { judge }: World,
@@ -41,9 +52,7 @@ export function watchEngine(
   /** By key that waits and has no row: tokens of all when that began. */
   const starving = new Map<string, number>();
   let longest = 0;
-  /** Tokens that all had, each counted once, though preemptions have them computed again. */
-  let served = 0;
-  const charged = new WeakMap<object, number>();
+  const had = new TokensHad();
   let launches = 0;
   let isClosed = false;
   let hasFailed = false;
@@ -84,8 +93,7 @@ export function watchEngine(
       const before = phases.get(sequence) ?? 'new';
       if (before !== sequence.phase) judge.reached(`request: ${before} to ${sequence.phase}`);
       phases.set(sequence, sequence.phase);
-      served += sequence.charged - (charged.get(sequence) ?? 0);
-      charged.set(sequence, sequence.charged);
+      had.see(sequence);
       longest = Math.max(longest, promptTokens.length + (sampling.maxTokens ?? 0));
       const { owner = '', maxRows: most = maxRows } = sequence.request.share ?? {};
       if (sequence.phase === 'waiting') waiting.set(owner, (waiting.get(owner) ?? 0) + 1);
@@ -124,15 +132,15 @@ export function watchEngine(
       if (!waiting.has(owner) || rows.has(owner)) starving.delete(owner);
       else {
         judge.require(
-          served - since <= STARVED_REQUESTS_A_ROW * (maxRows + 1) * longest,
+          had.total - since <= STARVED_REQUESTS_A_ROW * (maxRows + 1) * longest,
           'fair',
           () =>
-            `${name}: a key waits without a row, and others had ${served - since} tokens meanwhile`,
+            `${name}: a key waits without a row, and others had ${had.total - since} tokens since`,
         );
       }
     }
     for (const owner of waiting.keys()) {
-      if (!rows.has(owner) && !starving.has(owner)) starving.set(owner, served);
+      if (!rows.has(owner) && !starving.has(owner)) starving.set(owner, had.total);
     }
     judge.require(
       held <= tree.pages - tree.available,
