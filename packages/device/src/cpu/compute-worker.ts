@@ -7,7 +7,7 @@ import { type BoundOp, bindOp } from './bind-ops.ts';
 import { DeviceMemory } from './device-memory.ts';
 import type { ComputeMessage, ComputeTask, OpItem, WorkItem } from './messages.ts';
 import { SharedControl } from './shared-control.ts';
-import { IDLE } from './threads.ts';
+import { becomeIdle } from './threads.ts';
 
 interface RecordedGraph {
   readonly items: readonly OpItem[];
@@ -118,6 +118,6 @@ class ComputeWorker {
 }
 
 parentPort?.on('message', (task: ComputeTask) => {
-  if (new ComputeWorker(task).run(task.port)) parentPort?.postMessage(IDLE);
+  if (new ComputeWorker(task).run(task.port)) becomeIdle();
   else process.exit();
 });

@@ -8,7 +8,7 @@ import { ImposedLaw } from '../law/imposed-law.ts';
 import { Crosser } from './crosser.ts';
 import type { CopyAnswer, CopyOrder, LaneMessage, LaneTask } from './messages.ts';
 import { SharedControl } from './shared-control.ts';
-import { IDLE } from './threads.ts';
+import { becomeIdle } from './threads.ts';
 
 function serve(task: LaneTask): void {
   const { port } = task;
@@ -31,7 +31,7 @@ function serve(task: LaneTask): void {
       return;
     }
     port.close();
-    parentPort?.postMessage(IDLE);
+    becomeIdle();
   });
 }
 

@@ -1,12 +1,36 @@
-import { type MessagePort, type Transferable, Worker } from 'node:worker_threads';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
+import { type MessagePort, parentPort, type Transferable, Worker } from 'node:worker_threads';
 
 /** Idle threads of a script that are kept: what a device has that is opened anew. */
 const MAX_IDLE = 8;
 
 /** What a thread's script says once it has done what it was started for and can do the next. */
-export const IDLE = 'idle';
+const IDLE = 'idle';
 
-/** What a thread does for one device: it answers on `port`, and says IDLE when that is over. */
+let collect: (() => void) | undefined;
+
+/**
+ * Collects garbage. A thread that waits allocates nothing, so that nothing would be collected, and
+ * the memory of the device before, which all its threads share, would stay.
+ */
+export function collectGarbage(): void {
+  if (collect === undefined) {
+    setFlagsFromString('--expose-gc');
+    collect = runInNewContext('gc') as () => void;
+  }
+  collect();
+}
+
+/** Says, in a thread, that it has done its task, once nothing of that is left on the stack. */
+export function becomeIdle(): void {
+  setImmediate(() => {
+    collectGarbage();
+    parentPort?.postMessage(IDLE);
+  });
+}
+
+/** What a thread does for one device: it answers on `port`, and is idle when that is over. */
 export interface ThreadTask {
   readonly port: MessagePort;
 }

@@ -146,8 +146,9 @@ export const SETTINGS = {
   watchdogTimeout: setting(
     number(0, 86400),
     300,
-    'seconds without a step after which an engine with requests counts as failed; on a GPU less ' +
-      'once its steps have shown how long they take; 0: never',
+    'seconds without a step after which an engine with requests counts as failed, and without a ' +
+      'word after which a start does; of steps on a GPU less once they have shown how long they ' +
+      'take; 0: never',
   ),
   enableChunkedPrefill: setting(onOff(), true, 'split long prompts over steps'),
   dtype: setting(oneOf('auto', 'float32', 'bfloat16', 'float16'), 'auto', 'arithmetic type'),
