@@ -1,8 +1,9 @@
 import { readdirSync } from 'node:fs';
+import { MessageChannel } from 'node:worker_threads';
 import { expect, it } from 'vitest';
 import { slice } from '../device.ts';
 import { openCpuDevice } from './cpu-device.ts';
-import { collectGarbage } from './threads.ts';
+import { collectGarbage, Threads } from './threads.ts';
 
 const MEGABYTES = 96;
 
@@ -38,3 +39,34 @@ it.runIf(process.platform === 'linux')(
     expect(after.filter((thread) => !before.includes(thread))).toEqual([]);
   },
 );
+
+/** Answers its task with how many it was given, and fails a moment after the first. */
+const FAILS_IDLE = `
+import { parentPort } from 'node:worker_threads';
+let tasks = 0;
+parentPort.on('message', ({ port }) => {
+  tasks += 1;
+  port.postMessage(tasks);
+  port.close();
+  parentPort.postMessage('idle');
+  setTimeout(() => { throw new Error('of itself'); }, 5);
+});
+`;
+
+it('a thread that fails while it waits harms nobody, and is not given the next task', async () => {
+  const threads = new Threads(new URL(`data:text/javascript,${encodeURIComponent(FAILS_IDLE)}`));
+  const failed: string[] = [];
+  const answers: unknown[] = [];
+  const run = async () => {
+    const { port1, port2 } = new MessageChannel();
+    const answer = new Promise((resolve) => port1.once('message', resolve));
+    const { ended } = threads.start({ port: port2 }, (message) => failed.push(message));
+    answers.push(await answer);
+    await ended;
+  };
+  await run();
+  await expect.poll(() => threads.idle, { timeout: 60_000 }).toBe(0);
+  await run();
+  expect(answers).toEqual([1, 1]);
+  expect(failed).toEqual([]);
+});

@@ -36,9 +36,8 @@ export interface ThreadTask {
 }
 
 /**
- * Threads of one script. One that has done its task waits for the next: to start one takes longer
- * than most of what tests have it do, and what it runs is compiled by then. Idle threads keep no
- * process running.
+ * Threads of one script. One that has done its task waits for the next, for which all it runs is
+ * loaded and compiled. Idle threads keep no process running.
  */
 export class Threads {
   readonly #script: URL;
@@ -54,7 +53,7 @@ export class Threads {
    */
   start(task: ThreadTask, onError: (message: string) => void) {
     const known = this.#idle.pop();
-    const worker = known ?? new Worker(this.#script);
+    const worker = known ?? this.#create();
     worker.ref();
     worker.postMessage(task, [task.port as Transferable]);
     const begun =
@@ -79,6 +78,22 @@ export class Threads {
       worker.on('message', idle);
     });
     return { begun, ended };
+  }
+
+  /** Threads that wait. */
+  get idle(): number {
+    return this.#idle.length;
+  }
+
+  #create(): Worker {
+    const worker = new Worker(this.#script);
+    // Where it ends while it waits, whatever of, nobody is to have it, and nobody is harmed.
+    worker.on('error', () => undefined);
+    worker.once('exit', () => {
+      const at = this.#idle.indexOf(worker);
+      if (at >= 0) this.#idle.splice(at, 1);
+    });
+    return worker;
   }
 
   #keep(worker: Worker): void {
