@@ -1,4 +1,4 @@
-import { mkdtemp, open, readdir, readlink, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, open, readdir, readlink, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { profileLaw, referenceProfile } from '@bridgekeeper/bridge';
@@ -17,6 +17,7 @@ import type { Engine } from './engine.ts';
 import type { KvPrices } from './kv/tiers/prices.ts';
 import type { PolicyName } from './policies/policy.ts';
 import { writeModelFolder } from './selftest/model-folder.ts';
+import { LATENT_MODEL } from './testing/latent-model.ts';
 import { engineOptions, generate, request } from './testing/run.ts';
 import { Route } from './traffic/route.ts';
 
@@ -69,8 +70,9 @@ interface Sizes {
 async function tiered(
   { hostPages = 12, diskPages = 30, policy = 'drain-first' }: Sizes = {},
   prepare?: (device: Device) => void,
+  of = model,
 ): Promise<Opened> {
-  const pageBytes = await bytesOfPage();
+  const pageBytes = await bytesOfPage(of);
   const disk = diskPages === 0 ? null : { folder, bytes: diskPages * pageBytes };
   const below = {
     hostBytes: hostPages * pageBytes,
@@ -80,23 +82,24 @@ async function tiered(
   } as const;
   // Prompts of tests are too short to be worth it.
   const kvPrices = (known: KvPrices): KvPrices => ({ ...known, recomputeNs: () => 1e9 });
-  return opened({ policy, kvBytes: PAGES * pageBytes, tiers: below, kvPrices }, prepare);
+  const kvBytes = PAGES * pageBytes;
+  return opened({ model: of, policy, kvBytes, tiers: below, kvPrices }, prepare);
 }
 
-let knownPageBytes = 0;
-async function bytesOfPage(): Promise<number> {
-  if (knownPageBytes === 0) {
-    const { engine } = await opened({});
-    const { kvBytes, kvPages } = engine.card.memory;
-    knownPageBytes = kvBytes / kvPages;
-  }
-  return knownPageBytes;
+const knownPageBytes = new Map<string, number>();
+async function bytesOfPage(of: string): Promise<number> {
+  const known = knownPageBytes.get(of);
+  if (known !== undefined) return known;
+  const { engine } = await opened({ model: of });
+  const { kvBytes, kvPages } = engine.card.memory;
+  knownPageBytes.set(of, kvBytes / kvPages);
+  return kvBytes / kvPages;
 }
 
 function crossedPages(engine: Engine, purpose: string): number {
   const { totals } = engine.stats().bridge;
   const found = totals.find((each) => each.purpose === purpose);
-  return (found?.bytes ?? 0) / knownPageBytes;
+  return (found?.bytes ?? 0) / knownPageBytes.get(model)!;
 }
 
 /** A prompt that begins as others of that number do. */
@@ -275,4 +278,16 @@ test('a tenant never gets pages of another from any tier', async () => {
   expect(finish.cachedTokens).toBe(0);
   expect(engine.stats().prefixHitTokens).toBe(prefixHitTokens);
   expect(crossedPages(engine, 'kv-restore')).toBe(restored);
+});
+
+test('what latent attention keeps of a token goes below and comes back the same', async () => {
+  const latent = join(folder, 'latent');
+  await mkdir(latent);
+  await writeModelFolder(latent, LATENT_MODEL);
+  const { engine: plain } = await opened({ model: latent });
+  const { engine } = await tiered({}, undefined, latent);
+  expect(await rounds(engine)).toEqual(await rounds(plain));
+  const { totals } = engine.stats().bridge;
+  const restored = totals.find(({ purpose }) => purpose === 'kv-restore');
+  expect(restored?.bytes).toBeGreaterThan(0);
 });

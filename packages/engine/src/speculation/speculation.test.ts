@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { EngineOptions } from '../create.ts';
 import type { EngineStats, GenerationRequest } from '../request/request.ts';
 import { writeModelFolder } from '../selftest/model-folder.ts';
+import { LATENT_MODEL } from '../testing/latent-model.ts';
 import { engineOptions, generate, request, withEngine } from '../testing/run.ts';
 import type { NgramOptions } from './ngram.ts';
 
@@ -92,6 +93,18 @@ describe('speculation by n-gram on the cpu device', () => {
       expect(acceptedTokens, policy).toBeGreaterThan(0);
       expect(draftTokens, policy).toBeGreaterThan(acceptedTokens);
     }
+  });
+
+  it('gives the tokens that there are without it of latent attention, too', async () => {
+    const latent = join(folder, 'latent');
+    await mkdir(latent);
+    await writeModelFolder(latent, LATENT_MODEL);
+    const requests = traffic(3, 8);
+    const without = await run(requests, { model: latent });
+    const options = { model: latent, policy: 'resident', speculation: ALWAYS } as const;
+    const { answers, stats } = await run(requests, options);
+    expect(answers).toEqual(without.answers);
+    expect(stats.speculation!.draftTokens).toBeGreaterThan(0);
   });
 
   it('decides by what it measures, and gives the same tokens whenever it drafts', async () => {
