@@ -6,12 +6,8 @@ import { FUZZ_TARGETS, shareOut } from './targets.ts';
 // refusal that is asked for there must be so many that none is only a rare chance.
 const INPUTS = 120_000;
 const INPUTS_MIN = 300;
-/** Of whole services, which take a tenth of a second each and are refused in one way. */
-const WHOLE_INPUTS = 100;
 const SEED = 20260115;
-const counts = shareOut(INPUTS, FUZZ_TARGETS).map((count, i) =>
-  FUZZ_TARGETS[i]!.share < 1 ? WHOLE_INPUTS : Math.max(INPUTS_MIN, count),
-);
+const counts = shareOut(INPUTS, FUZZ_TARGETS).map((count) => Math.max(INPUTS_MIN, count));
 
 test.each(FUZZ_TARGETS.map((target, i) => [target.name, target, counts[i]!] as const))(
   'mutations are read or refused, and never accepted for genuine: %s',
