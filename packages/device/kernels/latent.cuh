@@ -1,5 +1,6 @@
 #pragma once
 #include "common.cuh"
+#include "quad.cuh"
 
 // What the kernels of `latent-attention` (ops.ts) agree on. Fixed when compiled: LATENT_RANK and
 // LATENT_ROTARY, the parts of a token's line.
@@ -62,20 +63,6 @@ struct LatentWork {
     isAlone = each >= all;
   }
 };
-
-__device__ inline float power(float exponent) {
-  float value;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(value) : "f"(exponent));
-  return value;
-}
-__device__ inline float quadMax(float value) {
-  value = fmaxf(value, __shfl_xor_sync(FULL_WARP, value, 1));
-  return fmaxf(value, __shfl_xor_sync(FULL_WARP, value, 2));
-}
-__device__ inline float quadSum(float value) {
-  value += __shfl_xor_sync(FULL_WARP, value, 1);
-  return value + __shfl_xor_sync(FULL_WARP, value, 2);
-}
 
 /**
  * Two neighbouring values of a head, divided by their sum: the output, or a part of it where other

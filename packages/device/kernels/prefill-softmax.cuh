@@ -1,5 +1,6 @@
 #pragma once
 #include "prefill-plan.cuh"
+#include "quad.cuh"
 
 // The online softmax of attention-prefill-hopper.cu, in the registers of wgmma's sums: a thread
 // holds parts of two lines, 8 apart, of every 8 columns two that lie side by side; the four
@@ -35,20 +36,6 @@ __device__ inline Lines linesOf(const Plan& plan, const PrefillShape& shape) {
     lines.out[half] = token < shape.count ? (i64)token * shape.heads + head : -1;
   }
   return lines;
-}
-
-__device__ inline float power(float exponent) {
-  float value;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(value) : "f"(exponent));
-  return value;
-}
-__device__ inline float quadMax(float value) {
-  value = fmaxf(value, __shfl_xor_sync(FULL_WARP, value, 1));
-  return fmaxf(value, __shfl_xor_sync(FULL_WARP, value, 2));
-}
-__device__ inline float quadSum(float value) {
-  value += __shfl_xor_sync(FULL_WARP, value, 1);
-  return value + __shfl_xor_sync(FULL_WARP, value, 2);
 }
 
 /** Hides the scores of positions from `from` on that a line may not see. */
