@@ -10,7 +10,7 @@ import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 
 const root = resolve(dirname(fileURLToPath(import.meta.url)), '..');
-const application = 'packages/bridgekeeper/dist/main.js';
+const application = 'packages/bridgekeeper/bin/bridgekeeper.mjs';
 
 /** What a task runs once everything is built: a script, and the arguments before the user's own. */
 const tasks = {
@@ -118,12 +118,12 @@ function compile(projects) {
   if (result.status !== 0) fail('the build failed; see the errors above.');
 }
 
-/** The quick commands as one file, where what was compiled is newer. */
-function bundleProgram() {
+/** The commands in few files, where what was compiled is newer. */
+function packProgram() {
   const script = join(root, 'scripts/program.mjs');
   if (!existsSync(script)) return;
   const result = spawnSync(process.execPath, [script], { cwd: root, stdio: ['ignore', 2, 2] });
-  if (result.status !== 0) fail('the program could not be put into one file; see above.');
+  if (result.status !== 0) fail('the program could not be put into few files; see above.');
 }
 
 /** The console's page, where what it is made from is newer. */
@@ -153,6 +153,8 @@ if (task === 'test') install(join(root, CLIENT_TESTS));
 const projects = projectsFor(task);
 removeStale(projects);
 compile(projects);
-if (task !== 'tidy' && task !== 'mutate') bundleConsole();
-if (task === 'build' || task === 'bundle') bundleProgram();
+if (task !== 'tidy' && task !== 'mutate') {
+  bundleConsole();
+  packProgram();
+}
 if (tasks[task] !== undefined) await become(tasks[task], rest);

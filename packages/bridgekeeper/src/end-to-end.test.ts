@@ -23,13 +23,8 @@ import {
   verifyReceiptChain,
 } from '@bridgekeeper/attest';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import {
-  MAIN,
-  type Served,
-  STORYTELLER,
-  serve as serveWith,
-  stop,
-} from './testing/served-product.ts';
+import { LAUNCHER } from './launcher.ts';
+import { type Served, STORYTELLER, serve as serveWith, stop } from './testing/served-product.ts';
 
 /** What the product keeps between its runs, apart from the user's own. */
 const STATE = mkdtempSync(join(tmpdir(), 'bridgekeeper-state-'));
@@ -214,7 +209,7 @@ describe('the served model', () => {
   it('is measured by the serving benchmark, with every token counted', async () => {
     const load = ['--num-prompts', '6', '--random-input-len', '24', '--random-output-len', '12'];
     const pace = ['--max-concurrency', '3', '--num-warmups', '1', '--json'];
-    const args = [MAIN, 'bench', 'serve', '--base-url', served.url, ...load, ...pace];
+    const args = [LAUNCHER, 'bench', 'serve', '--base-url', served.url, ...load, ...pace];
     const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'pipe'] });
     const ended = once(child, 'close');
     const [out, progress] = await Promise.all([textOf(child.stdout), textOf(child.stderr)]);
@@ -334,7 +329,7 @@ describe('its life', () => {
     try {
       await cp(STORYTELLER, folder, { recursive: true });
       await truncate(join(folder, 'model.safetensors'), 1_000_000);
-      const child = spawn(process.execPath, [MAIN, 'serve', folder, '--port', '0'], {
+      const child = spawn(process.execPath, [LAUNCHER, 'serve', folder, '--port', '0'], {
         stdio: ['ignore', 'ignore', 'pipe'],
         env: ENVIRONMENT,
       });
@@ -353,7 +348,7 @@ describe('its life', () => {
 
 describe.runIf(existsSync('/dev/full'))('an output that takes nothing', () => {
   const run = (stdio: readonly [number | 'pipe', number | 'pipe']) =>
-    spawnSync(process.execPath, [MAIN, 'version'], { stdio: ['ignore', ...stdio] });
+    spawnSync(process.execPath, [LAUNCHER, 'version'], { stdio: ['ignore', ...stdio] });
 
   it('is told in one line, and is a failure', () => {
     const { status, stderr } = run([openSync('/dev/full', 'w'), 'pipe']);

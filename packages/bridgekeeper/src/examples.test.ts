@@ -6,9 +6,9 @@ import { join } from 'node:path';
 import { text as textOf } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { LAUNCHER } from './launcher.ts';
 
 const ROOT = fileURLToPath(new URL('../../..', import.meta.url));
-const MAIN = fileURLToPath(new URL('./main.js', import.meta.url));
 
 interface Ended {
   readonly code: number | null;
@@ -48,7 +48,7 @@ describe('examples of a running server', () => {
   beforeAll(async () => {
     stateFolder = await mkdtemp(join(tmpdir(), 'bridgekeeper-examples-'));
     const flags = ['--port', '0', '--json', '--device', 'cpu', '--law', 'emulate:b300-cc'];
-    child = spawn(process.execPath, [MAIN, 'serve', ...flags], {
+    child = spawn(process.execPath, [LAUNCHER, 'serve', ...flags], {
       stdio: ['ignore', 'pipe', 'ignore'],
       env: { ...process.env, XDG_STATE_HOME: stateFolder },
     });

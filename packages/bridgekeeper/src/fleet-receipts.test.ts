@@ -4,7 +4,6 @@ import { once } from 'node:events';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { type SignedReceipt, verifyReceipt } from '@bridgekeeper/attest';
 import { callControl, SYSTEM_TIME } from '@bridgekeeper/control';
 import { OPERATOR_CALLS as CALLS } from '@bridgekeeper/control/api';
@@ -12,6 +11,7 @@ import { readLogTiles } from '@bridgekeeper/fabric';
 import { hasCompiler } from '@bridgekeeper/native/testing';
 import { afterEach, describe, expect, test } from 'vitest';
 import { runCli } from './cli/program.ts';
+import { LAUNCHER } from './launcher.ts';
 import { FabricTestHost } from './testing/fabric-host.ts';
 import { testIo } from './testing/test-io.ts';
 import { fetchTiles } from './verify/fetch-log.ts';
@@ -20,7 +20,6 @@ import { fetchTiles } from './verify/fetch-log.ts';
 // control, the host's agent, its fabric's agent over the stub of Fabric Manager's library, and the
 // replica, which is the bundled model on the CPU.
 
-const MAIN = fileURLToPath(new URL('./main.js', import.meta.url));
 const QUOTA = { requestsPerMinute: null, tokensPerMinute: null, inFlightMax: null, gpusMax: null };
 
 const closing: (() => unknown)[] = [];
@@ -54,7 +53,7 @@ function started(child: ReturnType<FabricTestHost['start']>) {
 }
 
 const start = (...words: string[]) =>
-  started(spawn(process.execPath, [MAIN, ...words], { stdio: ['ignore', 'pipe', 'pipe'] }));
+  started(spawn(process.execPath, [LAUNCHER, ...words], { stdio: ['ignore', 'pipe', 'pipe'] }));
 
 /** Guests outlive their agent on purpose. */
 function endGuest(place: string): void {

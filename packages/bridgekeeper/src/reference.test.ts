@@ -5,13 +5,13 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { runCli } from './cli/program.ts';
+import { LAUNCHER } from './launcher.ts';
 import { testIo } from './testing/test-io.ts';
 
 // docs/reference says what the program does; here the program itself is asked, from the outside, so
 // that these tests hold wherever its parts are.
 
 const ROOT = fileURLToPath(new URL('../../..', import.meta.url));
-const MAIN = fileURLToPath(new URL('./main.js', import.meta.url));
 const REFERENCE = join(ROOT, 'docs/reference');
 const readPage = (name: string): string => readFileSync(join(REFERENCE, name), 'utf8');
 
@@ -145,7 +145,7 @@ describe('pages about a running server', () => {
     flags.push('--enable-sleep-mode');
     const drafts = { method: 'ngram', num_speculative_tokens: 2 };
     flags.push('--speculative-config', JSON.stringify(drafts));
-    child = spawn(process.execPath, [MAIN, 'serve', ...flags], {
+    child = spawn(process.execPath, [LAUNCHER, 'serve', ...flags], {
       stdio: ['ignore', 'pipe', 'ignore'],
     });
     let out = '';

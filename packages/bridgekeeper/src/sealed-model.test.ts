@@ -12,9 +12,9 @@ import { openTokenizer } from '@bridgekeeper/engine/text';
 import { startConfiguredEngine } from '@bridgekeeper/server';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { runCli } from './cli/program.ts';
+import { LAUNCHER } from './launcher.ts';
 import { testIo } from './testing/test-io.ts';
 
-const MAIN = fileURLToPath(new URL('./main.js', import.meta.url));
 const STORYTELLER = fileURLToPath(new URL('../../../models/storyteller', import.meta.url));
 
 const scratch = mkdtempSync(join(tmpdir(), 'bridgekeeper-sealed-'));
@@ -49,7 +49,7 @@ describe('an encrypted copy of the bundled model', () => {
     });
     const key = ['--seal-key-command', `cat ${keyFile}`, '--seal-root', seal.root];
     const flags = ['--port', '0', '--json', '--device', 'cpu', '--log-level', 'trace'];
-    child = spawn(process.execPath, [MAIN, 'serve', folder, ...flags, ...key], {
+    child = spawn(process.execPath, [LAUNCHER, 'serve', folder, ...flags, ...key], {
       stdio: ['ignore', 'pipe', 'pipe'],
       env: { ...process.env, XDG_STATE_HOME: scratch },
     });

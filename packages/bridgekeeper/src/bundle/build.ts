@@ -44,10 +44,12 @@ export async function buildBundle(options: BundleOptions): Promise<Bundle> {
   const platform = `${process.platform}-${process.arch}`;
   const name = `bridgekeeper-${version}-${platform}`;
 
-  const all = bundleItems(root, process.execPath);
-  // Where it is older than what is compiled, the bundle does without: it is the same, and slower.
-  const items = (await isProgramCurrent()) ? all : all.filter(({ path }) => path !== PROGRAM);
-  if (items.length < all.length) progress(`${PROGRAM} is old and left out: npm run build makes it`);
+  let items = bundleItems(root, process.execPath);
+  for (const stale of await findStale()) {
+    // The bundle does without: it is the same, and slower.
+    progress(`${stale} is old and left out: npm run build makes it`);
+    items = items.filter(({ path }) => !path.startsWith(stale));
+  }
   const files: ManifestFile[] = [];
   for (const item of items) files.push(await describe(item));
   const totalBytes = files.reduce((sum, file) => sum + ('bytes' in file ? file.bytes : 0), 0);
@@ -66,13 +68,21 @@ export async function buildBundle(options: BundleOptions): Promise<Bundle> {
   return { path, bytes, sha256, digest: manifest.digest };
 }
 
-const PROGRAM = 'packages/bridgekeeper/dist/program.mjs';
-
-async function isProgramCurrent(): Promise<boolean> {
+/** What is made of compiled modules and is older than they are. */
+async function findStale(): Promise<string[]> {
   const module = new URL('../../bin/current.mjs', import.meta.url);
-  const current = (await import(module.href)) as { isProgramCurrent(): boolean };
-  return current.isProgramCurrent();
+  const { isCurrent, packed, program } = (await import(module.href)) as {
+    readonly packed: URL;
+    readonly program: URL;
+    isCurrent(made: URL): boolean;
+  };
+  return Object.entries({ [PROGRAM]: program, [PACKED]: packed })
+    .filter(([, made]) => !isCurrent(made))
+    .map(([path]) => path);
 }
+
+const PROGRAM = 'packages/bridgekeeper/dist/program.mjs';
+const PACKED = 'packages/bridgekeeper/dist/packed/';
 
 const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(1)} MB`;
 

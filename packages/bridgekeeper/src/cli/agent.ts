@@ -1,7 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { join } from 'node:path';
 import type { ControlError, ImageProgram, Vmm } from '@bridgekeeper/control';
 import {
   flag,
@@ -13,6 +12,7 @@ import {
   type Values,
 } from '@bridgekeeper/server/settings';
 import type { CliIo } from '../io.ts';
+import { LAUNCHER } from '../launcher.ts';
 import type { CliCommand } from './command.ts';
 import { askAgent } from './fabric-socket.ts';
 import { readGivenFile } from './given-file.ts';
@@ -139,13 +139,11 @@ async function withFabric(vmm: Vmm, folder: string | undefined): Promise<Vmm> {
   );
 }
 
-const PROGRAM = join(dirname(fileURLToPath(import.meta.url)), '../../bin/bridgekeeper.mjs');
-
 /** What there is without a catalogue: the bundled model on the CPU. */
 const OWN_IMAGES: Readonly<Record<string, ImageProgram>> = {
   storyteller: {
     program: process.execPath,
-    arguments: [PROGRAM, 'serve', '--device', 'cpu', '--port', '0'],
+    arguments: [LAUNCHER, 'serve', '--device', 'cpu', '--port', '0'],
   },
 };
 

@@ -1,15 +1,14 @@
-import { fileURLToPath } from 'node:url';
 import { runSuite, SUITES, suiteFlags } from '@bridgekeeper/bench';
+import { LAUNCHER } from '../launcher.ts';
 import { readVersion } from '../version.ts';
 import type { CliCommand } from './command.ts';
-
-const MAIN = fileURLToPath(new URL('../main.js', import.meta.url));
 
 export const BENCH = SUITES.map((suite): CliCommand => {
   return {
     name: `bench ${suite.name}`,
     summary: suite.summary,
     flags: suiteFlags(suite),
-    run: (resolved, io) => runSuite(suite, resolved, readVersion().version, { ...io, main: MAIN }),
+    run: (resolved, io) =>
+      runSuite(suite, resolved, readVersion().version, { ...io, main: LAUNCHER }),
   };
 });

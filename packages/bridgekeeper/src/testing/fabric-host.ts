@@ -10,11 +10,10 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { compileLibrary } from '@bridgekeeper/native/testing';
 import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
+import { LAUNCHER } from '../launcher.ts';
 
-const MAIN = fileURLToPath(new URL('../main.js', import.meta.url));
 const STUB = new URL('../../../native/libnvfm-stub/nvfm.c', import.meta.url);
 const VERSION = '590.48.01';
 /** Modules are not in PCI order, as on real boards. */
@@ -180,11 +179,11 @@ export class FabricTestHost {
   words(...words: string[]): string[] {
     const [command] = words;
     // What looks at no host is told of none.
-    if (command === 'plan') return [MAIN, 'fabric', ...words, '--state', this.state];
+    if (command === 'plan') return [LAUNCHER, 'fabric', ...words, '--state', this.state];
     const program = join(this.#folder, 'bin/vm-program');
     const vms = this.hasProgram ? ['--vm-program', program] : [];
     const host = ['--host', 'host-1', '--root', this.#root(''), '--state', this.state];
-    return [MAIN, 'fabric', ...words, ...host, ...this.#fmWords, ...vms];
+    return [LAUNCHER, 'fabric', ...words, ...host, ...this.#fmWords, ...vms];
   }
 
   /** A process of `bridgekeeper fabric ...`. */

@@ -1,8 +1,8 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
+import { LAUNCHER } from '../launcher.ts';
 
-export const MAIN = fileURLToPath(new URL('../main.js', import.meta.url));
 export const STORYTELLER = fileURLToPath(
   new URL('../../../../models/storyteller', import.meta.url),
 );
@@ -15,7 +15,7 @@ export interface Served {
 
 /** Starts the product as a user does and waits until it says where it listens. */
 export function serve(env: NodeJS.ProcessEnv, ...args: string[]): Promise<Served> {
-  return serveWith(MAIN, env, args);
+  return serveWith(LAUNCHER, env, args);
 }
 
 /** The same of a program that may be another build's. */

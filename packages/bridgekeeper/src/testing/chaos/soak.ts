@@ -3,7 +3,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { drawChart } from '@bridgekeeper/report';
 import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
-import { MAIN, type Served, serveWith, stop } from '../served-product.ts';
+import { LAUNCHER } from '../../launcher.ts';
+import { type Served, serveWith, stop } from '../served-product.ts';
 import { type Answer, ask } from './ask.ts';
 import { heldBy } from './process-watch.ts';
 
@@ -62,7 +63,7 @@ export async function soak(options: SoakOptions): Promise<SoakResult> {
   const folder = mkdtempSync(join(tmpdir(), 'bridgekeeper-soak-'));
   const env = { ...process.env, XDG_STATE_HOME: folder };
   const flags = ['--receipts', join(folder, 'receipts.sqlite'), '--receipts-max', '500'];
-  const served = await serveWith(options.program ?? MAIN, env, flags);
+  const served = await serveWith(options.program ?? LAUNCHER, env, flags);
   try {
     return await soaked(served, options);
   } finally {

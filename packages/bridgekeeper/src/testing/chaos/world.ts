@@ -6,7 +6,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DEVICE_FAULT } from '@bridgekeeper/device/testing';
 import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
-import { MAIN, type Served, serveWith } from '../served-product.ts';
+import { LAUNCHER } from '../../launcher.ts';
+import { type Served, serveWith } from '../served-product.ts';
 
 export const sleep = (seconds: number) =>
   HOST_CLOCK.sleepUntilNs(HOST_CLOCK.nowNs() + seconds * 1e9);
@@ -37,7 +38,7 @@ export class World {
   /** Its own file system, which can be filled; null: it could not be had. */
   readonly smallDisk: string | null;
 
-  constructor(program: string = MAIN) {
+  constructor(program: string = LAUNCHER) {
     this.#program = program;
     this.#env = {
       ...process.env,
