@@ -129,25 +129,49 @@ function isBlank(bytes: Uint8Array): boolean {
   return Buffer.compare(bytes.subarray(1), bytes.subarray(0, -1)) === 0;
 }
 
+/**
+ * Modelled host memory. It is there from the first time that someone looks: what is never written
+ * would take none, but adds up to more than a machine has, which keeps the system from starting
+ * processes.
+ */
 export class ModelHostBuffer implements HostBuffer {
   readonly id: number;
   readonly memory: HostMemoryKind;
-  readonly bytes: Uint8Array;
-  readonly views: Views;
   readonly label: string;
-  readonly shared: SharedArrayBuffer;
+  readonly sizeBytes: number;
   isFreed = false;
   /** Never crossed yet. */
   isFresh = true;
+  #shared: SharedArrayBuffer | undefined;
+  #bytes: Uint8Array | undefined;
+  #views: Views | undefined;
 
-  constructor(id: number, bytes: number, memory: HostMemoryKind, label: string) {
+  constructor(id: number, sizeBytes: number, memory: HostMemoryKind, label: string) {
     this.id = id;
+    this.sizeBytes = sizeBytes;
     this.memory = memory;
-    // Other threads may fill it, as they may with any device's.
-    this.shared = new SharedArrayBuffer(wholeWords(bytes));
-    this.bytes = new Uint8Array(this.shared, 0, bytes);
-    this.views = viewsOf(this.shared);
     this.label = label;
+  }
+
+  /** Other threads may fill it, as they may with any device's. */
+  get shared(): SharedArrayBuffer {
+    this.#shared ??= new SharedArrayBuffer(wholeWords(this.sizeBytes));
+    return this.#shared;
+  }
+
+  get bytes(): Uint8Array {
+    this.#bytes ??= new Uint8Array(this.shared, 0, this.sizeBytes);
+    return this.#bytes;
+  }
+
+  get views(): Views {
+    this.#views ??= viewsOf(this.shared);
+    return this.#views;
+  }
+
+  /** Whether anybody has written or looked at what is there. Otherwise it is zeros. */
+  get hasContents(): boolean {
+    return this.#shared !== undefined;
   }
 }
 

@@ -2,7 +2,7 @@ import { type CrossingRecord, Ledger, profileLaw, referenceProfile } from '@brid
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { VirtualClock } from '../clock/virtual-clock.ts';
-import { type Lane, slice } from '../device.ts';
+import { type HostBuffer, type Lane, slice } from '../device.ts';
 import { DeviceError, type DeviceErrorCode } from '../errors.ts';
 import { openModelDevice } from './model-device.ts';
 import { ModelBench, roundProfile } from './testing.ts';
@@ -183,6 +183,28 @@ describe('crossings', () => {
     await bench.until(back);
     expect([...bench.pinned.bytes.subarray(98, 102)]).toEqual([7, 7, 0, 0]);
   });
+});
+
+test('host memory takes none until someone looks, and is zeros then', async () => {
+  const bench = new ModelBench();
+  const { device } = bench;
+  const large = device.allocateHost(2 ** 40, 'pageable', 'more than a machine has');
+  const cross = (host: HostBuffer, hostOffsetBytes = 0) =>
+    bench.until(device.inlineLane.copy(bench.request(100, { host, hostOffsetBytes })));
+  await cross(large, 2 ** 40 - 100);
+  await expect(cross(large, 2 ** 40 - 99)).rejects.toThrow('lies outside');
+
+  // Zeros that nobody looked at come over what was there.
+  bench.pinned.bytes.fill(7);
+  await cross(bench.pinned);
+  const blank = device.allocateHost(100, 'pageable', 'blank');
+  await cross(blank);
+  const found = device.allocateHost(100, 'pageable', 'found');
+  found.bytes.fill(9);
+  const back = bench.request(100, { host: found, direction: 'd2h' });
+  await bench.until(device.inlineLane.copy(back));
+  expect(new Set(found.bytes)).toEqual(new Set([0]));
+  expect(new Set(blank.bytes)).toEqual(new Set([0]));
 });
 
 test('what is written into a command of any size that engines have is there', async () => {

@@ -142,8 +142,8 @@ class ModelDevice implements Device {
 
   hostHandle(buffer: HostBuffer): HostHandle {
     this.#machine.assertOpen();
-    const { shared, bytes } = liveHost(buffer);
-    return { kind: 'shared', memory: shared, bytes: bytes.length };
+    const { shared, sizeBytes } = liveHost(buffer);
+    return { kind: 'shared', memory: shared, bytes: sizeBytes };
   }
 
   /** Virtual memory is nowhere: nobody else can write to it. */

@@ -56,15 +56,16 @@ export class ModelLane implements Lane {
     this.#machine.assertRunning('a copy');
     if (this.#isClosed) throw new DeviceError('closed', `lane ${this.id} was closed`);
     const buffer = bufferOf(device);
-    checkHostPart(request);
     const isOurs = stream === null || stream instanceof ModelStream;
     if (!(host instanceof ModelHostBuffer) || !isOurs) {
       throw new DeviceError('bad-argument', 'host memory or stream are not of this device');
     }
+    checkHostPart(request, host);
     const record = this.#cross(request, host, stream);
     const { completedNs } = record;
     if (direction === 'h2d') {
       const write = () => {
+        if (!(host.hasContents || buffer.hasContents)) return;
         buffer.write(device.offsetBytes, host.views, hostOffsetBytes, device.bytes);
         this.#machine.pricer.memoryChanged();
       };
@@ -145,15 +146,15 @@ export class ModelLane implements Lane {
 const SPARE_BYTES = 4096;
 
 /** Throws DeviceError `bad-argument` where the host bytes of a copy lie outside. */
-function checkHostPart({ device, host, hostOffsetBytes }: CopyRequest): void {
+function checkHostPart({ device, hostOffsetBytes }: CopyRequest, host: ModelHostBuffer): void {
   const end = hostOffsetBytes + device.bytes;
-  if (host instanceof ModelHostBuffer && host.isFreed) {
+  if (host.isFreed) {
     throw new DeviceError('bad-argument', `host memory "${host.label}" was freed already`);
   }
-  if (!(hostOffsetBytes >= 0 && end <= host.bytes.length)) {
+  if (!(hostOffsetBytes >= 0 && end <= host.sizeBytes)) {
     throw new DeviceError(
       'bad-argument',
-      `[${hostOffsetBytes}, ${end}) lies outside "${host.label}" of ${host.bytes.length} bytes`,
+      `[${hostOffsetBytes}, ${end}) lies outside "${host.label}" of ${host.sizeBytes} bytes`,
     );
   }
 }
