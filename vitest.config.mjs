@@ -10,7 +10,8 @@ const alone = ['packages/device/dist/cuda/**/*.test.js', 'packages/engine/dist/c
 export default defineConfig({
   test: {
     pool: 'forks',
-    maxWorkers: 2,
+    // One more than the fewest cores: tests wait for processes, clocks and disks.
+    maxWorkers: 3,
     testTimeout: 120_000,
     hookTimeout: 60_000,
     // Loading modules anew for every file took a third of all processor time.

@@ -4,7 +4,8 @@
 //
 //   node scripts/bootstrap.mjs <task> [arguments for the task]
 
-import { spawnSync } from 'node:child_process';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
@@ -66,7 +67,17 @@ function firstUnmet(folder) {
   return undefined;
 }
 
-function install(folder) {
+/** Runs a program, whose output goes to standard error and which ends with this. Its status. */
+async function run(command, args, cwd = root) {
+  const child = spawn(command, args, { cwd, stdio: ['ignore', 2, 2] });
+  const end = () => child.kill();
+  process.once('exit', end);
+  const [status] = await once(child, 'close');
+  process.off('exit', end);
+  return status;
+}
+
+async function install(folder) {
   const unmet = firstUnmet(folder);
   if (unmet === undefined) return;
   const what = folder === root ? 'dependencies' : `what ${CLIENT_TESTS} needs`;
@@ -75,19 +86,16 @@ function install(folder) {
   const npm = process.env.npm_execpath;
   const flags = ['ci', '--include=dev', '--no-audit', '--no-fund'];
   const [command, prefix] = npm?.endsWith('.js') ? [process.execPath, [npm]] : ['npm', []];
-  const result = spawnSync(command, [...prefix, ...flags], {
-    cwd: folder,
-    stdio: ['ignore', 2, 2],
+  const status = await run(command, [...prefix, ...flags], folder).catch(({ message }) => {
+    fail(`npm could not be started (${message}). Install npm.`);
   });
-  if (result.error) fail(`npm could not be started (${result.error.message}). Install npm.`);
-  if (result.status !== 0) fail(`npm ci failed with status ${result.status}; see its lines above.`);
+  if (status !== 0) fail(`npm ci failed with status ${status}; see its lines above.`);
 }
 
 /** The folders that are compiled from src to dist. */
-function projectsFor(task) {
+function packages() {
   const { references } = JSON.parse(readFileSync(join(root, 'tsconfig.json'), 'utf8'));
-  const paths = references.map(({ path }) => path);
-  return (task === 'test' ? [...paths, CLIENT_TESTS] : paths).map((path) => join(root, path));
+  return references.map(({ path }) => join(root, path));
 }
 
 /** The compiler never deletes: what outlived its source would still be run as a test. */
@@ -106,32 +114,35 @@ function removeStale(projects) {
   }
 }
 
-function compile(projects) {
+async function compile(projects) {
+  removeStale(projects);
   if (projects.some((project) => !existsSync(join(project, 'dist/.tsbuildinfo')))) {
     say('compiling: tsc -b');
   }
   const tsc = join(root, 'node_modules/typescript/bin/tsc');
-  const result = spawnSync(process.execPath, [tsc, '-b', ...projects], {
-    cwd: root,
-    stdio: ['ignore', 2, 2],
-  });
-  if (result.status !== 0) fail('the build failed; see the errors above.');
+  const status = await run(process.execPath, [tsc, '-b', ...projects]);
+  if (status !== 0) fail('the build failed; see the errors above.');
 }
 
-/** The commands in few files, where what was compiled is newer. */
-function packProgram() {
-  const script = join(root, 'scripts/program.mjs');
+/** What is made of what was compiled, where that is newer. */
+async function make(name, what) {
+  const script = join(root, 'scripts', name);
   if (!existsSync(script)) return;
-  const result = spawnSync(process.execPath, [script], { cwd: root, stdio: ['ignore', 2, 2] });
-  if (result.status !== 0) fail('the program could not be put into few files; see above.');
+  const status = await run(process.execPath, [script]);
+  if (status !== 0) fail(`${what} could not be made; see above.`);
 }
 
-/** The console's page, where what it is made from is newer. */
-function bundleConsole() {
-  const script = join(root, 'scripts/console.mjs');
-  if (!existsSync(script)) return;
-  const result = spawnSync(process.execPath, [script], { cwd: root, stdio: ['ignore', 2, 2] });
-  if (result.status !== 0) fail('the console could not be bundled; see above.');
+/** Tests with the clients of others are installed while all else is compiled. */
+async function bringUpToDate(task) {
+  const clients = join(root, CLIENT_TESTS);
+  await install(root);
+  await Promise.all([task === 'test' ? install(clients) : undefined, compile(packages())]);
+  if (task === 'test') await compile([clients]);
+  if (task === 'tidy' || task === 'mutate') return;
+  await Promise.all([
+    make('console.mjs', "the console's page"),
+    make('program.mjs', 'the program'),
+  ]);
 }
 
 /** Runs the script in this very process, so that signals and the exit code need no forwarding. */
@@ -148,13 +159,5 @@ if (!Object.hasOwn(tasks, task ?? '')) {
   say(`unknown task ${JSON.stringify(task ?? '')}; one of ${Object.keys(tasks).join(', ')}.`);
   process.exit(2);
 }
-install(root);
-if (task === 'test') install(join(root, CLIENT_TESTS));
-const projects = projectsFor(task);
-removeStale(projects);
-compile(projects);
-if (task !== 'tidy' && task !== 'mutate') {
-  bundleConsole();
-  packProgram();
-}
+await bringUpToDate(task);
 if (tasks[task] !== undefined) await become(tasks[task], rest);
