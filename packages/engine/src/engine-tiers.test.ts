@@ -209,6 +209,23 @@ test('prefixes come back from host memory and disk instead of being computed', a
   expect(engine.stats().prefixHitTokens).toBeGreaterThan(6 * 40);
 });
 
+test('requests are told what each of them had of stores', async () => {
+  const { engine } = await tiered();
+  const tokens = { restored: 0, recomputed: 0 };
+  for (let round = 0; round < 3; round++) {
+    for (let prefix = 0; prefix < 4; prefix++) {
+      const wanted = request(`r${asked++}`, promptOf(prefix, 50, round), { maxTokens: 6 });
+      const { finish } = await generate(engine, wanted);
+      for (const share of finish.kv ?? []) tokens[share.what] += share.tokens;
+    }
+  }
+  const { restored, recomputed } = engine.stats().kv.total;
+  const pages = Object.values(recomputed).reduce((sum, each) => sum + each, 0);
+  expect(restored).toBeGreaterThan(0);
+  expect(tokens.restored).toBe(restored * engine.card.pageTokens);
+  expect(tokens.recomputed).toBe(pages * engine.card.pageTokens);
+});
+
 test('a lane that is lost takes nothing with it but what it carried', async () => {
   let lane: Lane | undefined;
   const { engine } = await tiered({}, (device) => {

@@ -108,6 +108,7 @@ function sequenceOf(tenant: string, ids: readonly number[]): PagedSequence {
     published: 0,
     awaited: null,
     isDistrustful: false,
+    kvShares: [],
   };
 }
 

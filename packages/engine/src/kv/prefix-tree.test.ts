@@ -4,6 +4,7 @@ import { pageKey, rootKey } from './page-key.ts';
 import { DEVICE, DISK, HOST } from './page-node.ts';
 import { type PagedSequence, PrefixTree } from './prefix-tree.ts';
 import { type Faults, PAGE_TOKENS, PageWorld, sequenceOf } from './testing/page-world.ts';
+import { sumOfKvShares } from './tiers/kv-shares.ts';
 import { createTierPolicy, TIER_POLICY_NAMES, type TierPolicyName } from './tiers/policies.ts';
 import type { KvPrices } from './tiers/prices.ts';
 
@@ -365,6 +366,11 @@ describe('a restore', () => {
     expect([one.awaited!.first, world.restores.size]).toEqual([3, 2]);
     expect(tree.accounts.total.restored).toBe(4);
     expect(recomputed(tree)).toEqual({ overlapped: 1, lane_slower: 2 });
+    expect(sumOfKvShares(one.kvShares)).toEqual([
+      { what: 'recomputed', why: 'overlapped', tokens: PAGE_TOKENS },
+      { what: 'restored', from: 'host', tokens: 4 * PAGE_TOKENS },
+      { what: 'recomputed', why: 'lane_slower', tokens: 2 * PAGE_TOKENS },
+    ]);
     // While others wait for the device, what comes is waited for.
     world.dueNs = (id) => [4, 30, 20][id]!;
     tree.reconsider(one, 9);

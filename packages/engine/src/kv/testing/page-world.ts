@@ -23,6 +23,7 @@ export function sequenceOf(tokens: readonly number[], tenant = 't'): PagedSequen
     published: 0,
     awaited: null,
     isDistrustful: false,
+    kvShares: [],
   };
 }
 
