@@ -158,6 +158,6 @@ class MeteringMover implements Mover {
   dropAll(): void {}
   queueMoves(): void {}
   whenSettled = () => Promise.resolve();
-  queue = () => ({ spillNs: 0, restoreNs: 0 });
+  queue = () => ({ spillNs: 0, restoreNs: 0, diskNs: 0 });
   dueNs = () => 0;
 }

@@ -467,16 +467,24 @@ export class PrefixTree {
     let end = ready;
     while (end < nodes.length && nodes[end]!.at[DEVICE] === NOWHERE) end += 1;
     if (end === ready) return null;
-    const { prices, mover } = this.#tiers!;
+    const { prices } = this.#tiers!;
     return {
       first: ready,
       end,
       recomputeNs: (index) => prices.recomputeNs(index),
       readNs: (index) => prices.readNs(TIERS[storeOf(nodes[index]!)]!),
       launchNs: prices.launchNs(),
-      queueNs: mover.queue().restoreNs,
+      queueNs: this.#queueNs(nodes.slice(ready, end)),
       others,
     };
+  }
+
+  /** Until the first of these, which are in stores, would be brought. */
+  #queueNs(nodes: readonly PageNode[]): number {
+    const { restoreNs, diskNs } = this.#tiers!.mover.queue();
+    // The lane carries what it has while the disk reads.
+    const isOnDisk = nodes.some((node) => storeOf(node) === DISK);
+    return isOnDisk ? Math.max(restoreNs, diskNs) : restoreNs;
   }
 
   /** What is in stores of a sequence that takes nothing from them: it is computed. */
