@@ -458,6 +458,7 @@ class RestoreBench {
       published: 0,
       awaited: null,
       isDistrustful: false,
+      kvShares: [],
     });
   }
 

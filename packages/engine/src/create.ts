@@ -268,18 +268,17 @@ function reserveBulk({ device, loading }: EngineOptions, traffic: Traffic): void
   }
 }
 
-/** What the prefix tree decides by: pages cost what the lane says, and what launches took. */
+/** What the prefix tree decides by: what lane, disk and launches took. */
 function belowDevice(
   { kvPrices }: EngineOptions,
-  { mover, pageNs, policy }: OpenTiers,
+  { mover, prices: moves, policy }: OpenTiers,
   prefillRate: PrefillRate,
   pageTokens: number,
 ): TierOptions {
   const known: KvPrices = {
     recomputeNs: (index) => prefillRate.ns(pageTokens, index * pageTokens),
     launchNs: () => prefillRate.launchNs,
-    writeNs: () => pageNs('d2h'),
-    readNs: () => pageNs('h2d'),
+    ...moves,
   };
   const prices = kvPrices?.(known) ?? known;
   return { mover, prices, policy: createTierPolicy(policy, prices) };

@@ -71,6 +71,7 @@ async function tiered(
   { hostPages = 12, diskPages = 30, policy = 'drain-first' }: Sizes = {},
   prepare?: (device: Device) => void,
   of = model,
+  learn?: (known: KvPrices) => void,
 ): Promise<Opened> {
   const pageBytes = await bytesOfPage(of);
   const disk = diskPages === 0 ? null : { folder, bytes: diskPages * pageBytes };
@@ -81,7 +82,10 @@ async function tiered(
     policy: 'lru',
   } as const;
   // Prompts of tests are too short to be worth it.
-  const kvPrices = (known: KvPrices): KvPrices => ({ ...known, recomputeNs: () => 1e9 });
+  const kvPrices = (known: KvPrices): KvPrices => {
+    learn?.(known);
+    return { ...known, recomputeNs: () => 1e9 };
+  };
   const kvBytes = PAGES * pageBytes;
   return opened({ model: of, policy, kvBytes, tiers: below, kvPrices }, prepare);
 }
@@ -207,6 +211,38 @@ test('prefixes come back from host memory and disk instead of being computed', a
   expect(crossedPages(engine, 'kv-restore')).toBeGreaterThan(0);
   // Of 12 prompts 4 were new.
   expect(engine.stats().prefixHitTokens).toBeGreaterThan(6 * 40);
+});
+
+test('pages on disk are priced by the disk, which is measured as it works', async () => {
+  let prices: KvPrices | undefined;
+  const { engine } = await tiered({}, undefined, model, (known) => {
+    prices = known;
+  });
+  const priceOf = (tier: 'host' | 'disk') => [prices!.writeNs(tier), prices!.readNs(tier)];
+  const unmeasured = priceOf('disk');
+  await rounds(engine);
+  expect(engine.stats().kv.total.demoted).toBeGreaterThan(0);
+  const [host, disk] = [priceOf('host'), priceOf('disk')];
+  expect(disk[1]).toBeGreaterThan(host[1]!);
+  expect(disk[0]).not.toBe(unmeasured[0]);
+  expect(disk[1]! - host[1]!).not.toBe(disk[0]);
+});
+
+test('requests are told what each of them had of stores', async () => {
+  const { engine } = await tiered();
+  const tokens = { restored: 0, recomputed: 0 };
+  for (let round = 0; round < 3; round++) {
+    for (let prefix = 0; prefix < 4; prefix++) {
+      const wanted = request(`r${asked++}`, promptOf(prefix, 50, round), { maxTokens: 6 });
+      const { finish } = await generate(engine, wanted);
+      for (const share of finish.kv ?? []) tokens[share.what] += share.tokens;
+    }
+  }
+  const { restored, recomputed } = engine.stats().kv.total;
+  const pages = Object.values(recomputed).reduce((sum, each) => sum + each, 0);
+  expect(restored).toBeGreaterThan(0);
+  expect(tokens.restored).toBe(restored * engine.card.pageTokens);
+  expect(tokens.recomputed).toBe(pages * engine.card.pageTokens);
 });
 
 test('a lane that is lost takes nothing with it but what it carried', async () => {

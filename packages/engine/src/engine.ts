@@ -198,7 +198,7 @@ export class Engine implements EngineClient {
     const { accounts } = tree;
     const { kvBytes, kvPages } = card.memory;
     const slots = tiers?.mover.slots;
-    const queue = tiers?.mover.queue() ?? { spillNs: 0, restoreNs: 0 };
+    const queue = tiers?.mover.queue() ?? { spillNs: 0, restoreNs: 0, diskNs: 0 };
     const pagesOf = ({ counters }: TenantPages) =>
       counters.resident.reduce((sum, pages) => sum + pages, 0);
     const tenants = [...accounts.tenants()].map(([tenant, counters]) => ({ tenant, counters }));

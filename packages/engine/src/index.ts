@@ -10,6 +10,7 @@ export { Engine } from './engine.ts';
 export type { CompiledGrammar } from './grammar/compiled.ts';
 export { RECOMPUTED_FOR } from './kv/page-node.ts';
 export { noPages } from './kv/tiers/accounts.ts';
+export { type KvShare, sumOfKvShares } from './kv/tiers/kv-shares.ts';
 export { TIER_POLICY_NAMES, type TierPolicyName } from './kv/tiers/policies.ts';
 export { type BurstLimits, burstSteps } from './policies/burst.ts';
 export { POLICY_NAMES, type PolicyName } from './policies/policy.ts';

@@ -50,6 +50,16 @@ const receiptSchema = z.strictObject({
     })
     .optional(),
   tokens: z.strictObject({ prompt: count, cached: count, generated: count }),
+  /** What it had of KV below the device, brought or computed again; absent: nothing. */
+  kv: z
+    .array(
+      z.discriminatedUnion('what', [
+        z.strictObject({ what: z.literal('restored'), from: z.string().max(32), tokens: count }),
+        z.strictObject({ what: z.literal('recomputed'), why: z.string().max(32), tokens: count }),
+      ]),
+    )
+    .max(ENTRIES_MAX)
+    .optional(),
   crossings: z.strictObject({
     /**
      * Most crossings serve many requests at once. Each is divided equally among the requests that

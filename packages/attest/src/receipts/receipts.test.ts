@@ -40,6 +40,22 @@ describe('a receipt', () => {
     await verifyReceipt(read, signer.key);
   });
 
+  it('says what the answer had of KV below the device, or nothing', async () => {
+    const kv: Receipt['kv'] = [
+      { what: 'restored', from: 'disk', tokens: 512 },
+      { what: 'recomputed', why: 'lane_slower', tokens: 16 },
+    ];
+    const before = { sequence: 0, hash: null };
+    const { signed } = await sealReceipt({ ...makeReceiptFacts(1), kv }, before, signer);
+    const read = readSignedReceipt(JSON.stringify(signed));
+    expect(read.receipt.kv).toEqual(kv);
+    await verifyReceipt(read, signer.key);
+    const less = edited(read, { kv: kv.slice(1) });
+    await expect(verifyReceipt(less, signer.key)).rejects.toThrow('does not hold');
+    const odd = edited(read, { kv: [{ what: 'kept', from: 'disk', tokens: 1 } as never] });
+    expect(() => readSignedReceipt(JSON.stringify(odd))).toThrow();
+  });
+
   it.each<[string, Partial<Receipt>]>([
     ['another request', { requestSha256: 'f'.repeat(64) }],
     ['another answer', { responseSha256: 'f'.repeat(64) }],

@@ -108,6 +108,7 @@ function sequenceOf(tenant: string, ids: readonly number[]): PagedSequence {
     published: 0,
     awaited: null,
     isDistrustful: false,
+    kvShares: [],
   };
 }
 
@@ -157,6 +158,6 @@ class MeteringMover implements Mover {
   dropAll(): void {}
   queueMoves(): void {}
   whenSettled = () => Promise.resolve();
-  queue = () => ({ spillNs: 0, restoreNs: 0 });
+  queue = () => ({ spillNs: 0, restoreNs: 0, diskNs: 0 });
   dueNs = () => 0;
 }

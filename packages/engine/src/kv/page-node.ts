@@ -15,7 +15,7 @@ export const NOWHERE = -1;
 export const RECOMPUTED_FOR = [
   /** In a store: computing it was sooner than bringing it, whatever else the lane had to do. */
   'sooner',
-  /** In a store: it would have been brought, had the lane not had so much before it. */
+  /** In a store: it would have been brought, had lane or disk not had so much before it. */
   'lane_busy',
   /** In a store: computed while what continues it was brought. */
   'overlapped',

@@ -4,6 +4,7 @@ import { pageKey, rootKey } from './page-key.ts';
 import { DEVICE, DISK, HOST } from './page-node.ts';
 import { type PagedSequence, PrefixTree } from './prefix-tree.ts';
 import { type Faults, PAGE_TOKENS, PageWorld, sequenceOf } from './testing/page-world.ts';
+import { sumOfKvShares } from './tiers/kv-shares.ts';
 import { createTierPolicy, TIER_POLICY_NAMES, type TierPolicyName } from './tiers/policies.ts';
 import type { KvPrices } from './tiers/prices.ts';
 
@@ -157,6 +158,44 @@ describe('eviction', () => {
     expect(resident[0]! + resident[1]! + resident[2]!).toBeLessThanOrEqual(9);
   });
 
+  test('is brought from disk unless that has too much to do, whatever the lane has', () => {
+    const asked = (queue: { restoreNs: number; diskNs: number }) => {
+      const world = new PageWorld(5, 3, 8);
+      const tree = tiered(world);
+      for (const from of [0, 50, 100]) serve(tree, world, range(13, from));
+      expect(tree.accounts.total.resident[DISK]).toBeGreaterThan(0);
+      world.queue = () => ({ spillNs: 0, ...queue });
+      const one = sequenceOf(range(13));
+      tree.claim(one, tree.match(one));
+      return { recomputed: recomputed(tree), restores: world.restores.size };
+    };
+    expect(asked({ restoreNs: 0, diskNs: 0 })).toEqual({ recomputed: {}, restores: 2 });
+    const busy = { recomputed: { lane_busy: 3 }, restores: 0 };
+    expect(asked({ restoreNs: 0, diskNs: 100 })).toEqual(busy);
+    expect(asked({ restoreNs: 100, diskNs: 0 })).toEqual(busy);
+  });
+
+  test('goes on to disk only as far as the disk’s own price allows', () => {
+    const asked = (diskNs: number) => {
+      const prices: KvPrices = {
+        ...PRICES,
+        writeNs: (tier) => (tier === 'disk' ? diskNs : 1),
+        readNs: (tier) => (tier === 'disk' ? diskNs + 1 : 1),
+      };
+      const world = new PageWorld(5, 6, 60);
+      const tree = tiered(world, 'priced', prices);
+      for (let round = 0; round < 400; round++) {
+        tree.advance(round * 10e9);
+        serve(tree, world, range(13, 50 * (round % 8)));
+      }
+      return tree.accounts.total;
+    };
+    expect(asked(1).demoted).toBeGreaterThan(0);
+    const dear = asked(100);
+    expect(dear.spilled).toBeGreaterThan(0);
+    expect(dear.demoted).toBe(0);
+  });
+
   test('of one tenant’s pages is counted as that tenant’s', () => {
     const world = new PageWorld(4, 8);
     const tree = tiered(world);
@@ -206,7 +245,7 @@ describe('what is computed again', () => {
       );
       serve(tree, world, range(13));
       serve(tree, world, range(17, 50));
-      world.queue = () => ({ spillNs: 0, restoreNs: queueNs });
+      world.queue = () => ({ spillNs: 0, restoreNs: queueNs, diskNs: 1000 });
       const one = sequenceOf(range(13));
       tree.claim(one, tree.match(one));
       compute(tree, one);
@@ -365,6 +404,11 @@ describe('a restore', () => {
     expect([one.awaited!.first, world.restores.size]).toEqual([3, 2]);
     expect(tree.accounts.total.restored).toBe(4);
     expect(recomputed(tree)).toEqual({ overlapped: 1, lane_slower: 2 });
+    expect(sumOfKvShares(one.kvShares)).toEqual([
+      { what: 'recomputed', why: 'overlapped', tokens: PAGE_TOKENS },
+      { what: 'restored', from: 'host', tokens: 4 * PAGE_TOKENS },
+      { what: 'recomputed', why: 'lane_slower', tokens: 2 * PAGE_TOKENS },
+    ]);
     // While others wait for the device, what comes is waited for.
     world.dueNs = (id) => [4, 30, 20][id]!;
     tree.reconsider(one, 9);

@@ -1,9 +1,20 @@
 import { invariant } from '@bridgekeeper/bridge';
 import { pageKey, rootKey } from './page-key.ts';
-import { type Arrival, DEVICE, DISK, GHOST, HOST, NOWHERE, PageNode, TIERS } from './page-node.ts';
+import {
+  type Arrival,
+  DEVICE,
+  DISK,
+  GHOST,
+  HOST,
+  NOWHERE,
+  PageNode,
+  type RecomputedFor,
+  TIERS,
+} from './page-node.ts';
 import { Shelf } from './shelf.ts';
 import { TierAccounts } from './tiers/accounts.ts';
-import type { Mover, RestoreId, Settled, StoredPart } from './tiers/movement.ts';
+import type { KvShare } from './tiers/kv-shares.ts';
+import type { Mover, RestoreId, Settled, StoredPart, StoreName } from './tiers/movement.ts';
 import { lru } from './tiers/policies/lru.ts';
 import type { TierPolicy } from './tiers/policy.ts';
 import type { KvPrices } from './tiers/prices.ts';
@@ -27,6 +38,8 @@ export interface PagedSequence {
   awaited: Awaited | null;
   /** It waited for what did not come: it takes no more from stores. */
   isDistrustful: boolean;
+  /** What it had of stores, as it came about. */
+  readonly kvShares: KvShare[];
 }
 
 /** Pages [first, end) of a sequence are there once all has arrived; those before are computed. */
@@ -205,7 +218,7 @@ export class PrefixTree {
     const run = this.#storedRun(sequence, ready, others);
     const first = run === null ? ready : splitOf(run);
     if (run !== null && first > ready) {
-      this.accounts.recompute(sequence.request.tenant, reasonOf(run, first), first - ready);
+      this.#countRecomputed(sequence, reasonOf(run, first), first - ready);
     }
     if (sequence.isDistrustful) this.#countDistrusted(sequence);
     let used = 0;
@@ -385,7 +398,7 @@ export class PrefixTree {
         node.arrival = restoring;
         this.#hold(node);
       }
-      this.accounts.count(tenant, 'restored', run.length);
+      this.#countRestored(sequence, store, run.length);
       to = from;
     }
   }
@@ -436,8 +449,8 @@ export class PrefixTree {
     }
     const { length } = arrival.nodes;
     this.#ownPages += length;
-    this.accounts.count(tenant, 'restored', -length);
-    this.accounts.recompute(tenant, 'lane_slower', length);
+    this.#countRestored(sequence, TIERS[arrival.tier] as StoreName, -length);
+    this.#countRecomputed(sequence, 'lane_slower', length);
   }
 
   /** When the first arrival is late, should nothing come before; null: none is under way. */
@@ -454,16 +467,24 @@ export class PrefixTree {
     let end = ready;
     while (end < nodes.length && nodes[end]!.at[DEVICE] === NOWHERE) end += 1;
     if (end === ready) return null;
-    const { prices, mover } = this.#tiers!;
+    const { prices } = this.#tiers!;
     return {
       first: ready,
       end,
       recomputeNs: (index) => prices.recomputeNs(index),
       readNs: (index) => prices.readNs(TIERS[storeOf(nodes[index]!)]!),
       launchNs: prices.launchNs(),
-      queueNs: mover.queue().restoreNs,
+      queueNs: this.#queueNs(nodes.slice(ready, end)),
       others,
     };
+  }
+
+  /** Until the first of these, which are in stores, would be brought. */
+  #queueNs(nodes: readonly PageNode[]): number {
+    const { restoreNs, diskNs } = this.#tiers!.mover.queue();
+    // The lane carries what it has while the disk reads.
+    const isOnDisk = nodes.some((node) => storeOf(node) === DISK);
+    return isOnDisk ? Math.max(restoreNs, diskNs) : restoreNs;
   }
 
   /** What is in stores of a sequence that takes nothing from them: it is computed. */
@@ -475,7 +496,19 @@ export class PrefixTree {
       if (node === undefined || !node.isResident) break;
       if (node.at[DEVICE] === NOWHERE) pages += 1;
     }
-    this.accounts.recompute(sequence.request.tenant, 'failed', pages);
+    this.#countRecomputed(sequence, 'failed', pages);
+  }
+
+  #countRecomputed({ request, kvShares }: PagedSequence, why: RecomputedFor, pages: number): void {
+    if (pages === 0) return;
+    this.accounts.recompute(request.tenant, why, pages);
+    kvShares.push({ what: 'recomputed', why, tokens: pages * this.#pageTokens });
+  }
+
+  /** Less than none where it is not brought after all. */
+  #countRestored({ request, kvShares }: PagedSequence, from: StoreName, pages: number): void {
+    this.accounts.count(request.tenant, 'restored', pages);
+    kvShares.push({ what: 'restored', from, tokens: pages * this.#pageTokens });
   }
 
   /** An arrival for which no sequence waits is given up, unless one holds what it brings. */
@@ -644,7 +677,7 @@ export class PrefixTree {
       }
       this.#nodes.set(key, node);
     } else if (!node.isResident) {
-      this.accounts.recompute(node.tenant, node.goneFor, 1);
+      this.#countRecomputed(sequence, node.goneFor, 1);
     }
     this.#use(node);
     this.#hold(node);

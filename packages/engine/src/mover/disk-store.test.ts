@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import { DiskMeter } from './disk-meter.ts';
 import { DiskStore } from './disk-store.ts';
 import type { SealFailure } from './sealed-slots.ts';
 import type { StoreOrder } from './store-protocol.ts';
@@ -25,7 +26,8 @@ const host = { handle, offsetBytes: 16 };
 
 function opened() {
   const thread = new SlowThread();
-  const disk = new DiskStore({ thread, partBytes: [16, 8], pages: 1000 });
+  const meter = new DiskMeter(() => 0);
+  const disk = new DiskStore({ thread, partBytes: [16, 8], pages: 1000, meter });
   const write = (slot: number, group = 0) => disk.write('a', `k${slot}`, { group, slot }, host);
   return { thread, disk, write };
 }

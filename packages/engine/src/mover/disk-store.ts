@@ -1,5 +1,6 @@
 import type { HostHandle } from '@bridgekeeper/device';
 import type { MoveFailure, StoredPart } from '../kv/tiers/movement.ts';
+import type { DiskMeter } from './disk-meter.ts';
 import type { SealFailure } from './sealed-slots.ts';
 import type { StoreThread } from './store-thread.ts';
 
@@ -13,6 +14,8 @@ export interface DiskStoreOptions {
   readonly thread: Pick<StoreThread, 'do'>;
   readonly partBytes: readonly number[];
   readonly pages: number;
+  /** Learns what reading and writing take. */
+  readonly meter: DiskMeter;
 }
 
 /** Writes that the thread is given at once: a read waits for no more than these. */
@@ -26,6 +29,7 @@ const WRITES_WAITING_MAX = 256;
  */
 export class DiskStore {
   readonly slots: readonly number[];
+  readonly meter: DiskMeter;
   readonly #thread: Pick<StoreThread, 'do'>;
   readonly #partBytes: readonly number[];
   /** Where each group's slots begin in the file. */
@@ -33,7 +37,8 @@ export class DiskStore {
   readonly #waiting: (() => void)[] = [];
   #writing = 0;
 
-  constructor({ thread, partBytes, pages }: DiskStoreOptions) {
+  constructor({ thread, partBytes, pages, meter }: DiskStoreOptions) {
+    this.meter = meter;
     this.#thread = thread;
     this.#partBytes = partBytes;
     let start = 0;
@@ -81,21 +86,25 @@ export class DiskStore {
     void this.#thread.do({ kind: 'drop-all' });
   }
 
-  #do(
+  async #do(
     kind: 'read' | 'write',
     tenant: string,
     key: string,
     part: StoredPart,
     { handle, offsetBytes }: HostPart,
   ): Promise<SealFailure | null> {
-    return this.#thread.do({
+    const bytes = this.#partBytes[part.group]!;
+    const end = this.meter.begin(kind, bytes);
+    const failure = await this.#thread.do({
       kind,
       position: this.#position(part),
       identity: { tenant, group: part.group, key },
       host: handle,
       hostOffsetBytes: offsetBytes,
-      bytes: this.#partBytes[part.group]!,
+      bytes,
     });
+    end(failure === null);
+    return failure;
   }
 
   #position({ group, slot }: StoredPart): number {

@@ -7,8 +7,10 @@ import {
 } from '@bridgekeeper/bridge';
 import { type Device, type HostHandle, type Slice, type Stream, slice } from '@bridgekeeper/device';
 import type { TierPolicyName } from '../kv/tiers/policies.ts';
+import type { KvPrices } from '../kv/tiers/prices.ts';
 import type { Route } from '../traffic/route.ts';
 import type { Traffic } from '../traffic/traffic.ts';
+import { DiskMeter } from './disk-meter.ts';
 import { DiskStore } from './disk-store.ts';
 import { HostStore } from './host-store.ts';
 import {
@@ -57,8 +59,8 @@ export interface OpenTiers {
   readonly host: HostStore;
   readonly disk: DiskStore | null;
   readonly policy: TierPolicyName;
-  /** Lane time of a page, where as many cross as should. */
-  readonly pageNs: (direction: Direction) => number;
+  /** What moving a page costs by now. */
+  readonly prices: Pick<KvPrices, 'readNs' | 'writeNs'>;
   /** Ends threads and gives memory back. Nothing is asked of the mover any more. */
   close(): Promise<void>;
 }
@@ -154,7 +156,12 @@ export async function openTiers(request: TiersRequest): Promise<OpenTiers> {
   const diskStore =
     thread === null || disk === null
       ? null
-      : new DiskStore({ thread, partBytes, pages: Math.floor(disk.bytes / pageBytes) });
+      : new DiskStore({
+          thread,
+          partBytes,
+          pages: Math.floor(disk.bytes / pageBytes),
+          meter: new DiskMeter(() => device.clock.nowNs()),
+        });
   const bounceBytes = Math.max(crossingBytes, pageBytes);
   const bounces = Array.from({ length: diskStore === null ? 0 : BOUNCES }, (_, i) =>
     device.allocateHost(bounceBytes, memory, `kv from disk ${i}`),
@@ -177,14 +184,24 @@ export async function openTiers(request: TiersRequest): Promise<OpenTiers> {
     budget: new LaneBudget(limits.spillLaneShare, device.clock.nowNs()),
   });
   await mover.warmUp();
+  /** Of a page, where as many cross as should. */
+  const laneNs = (direction: Direction) => {
+    const bytes = Math.max(pageBytes, crossingBytes);
+    return (meter.price(direction, bytes) * pageBytes) / bytes;
+  };
   return {
     mover,
     host,
     disk: diskStore,
     policy: limits.policy,
-    pageNs: (direction) => {
-      const bytes = Math.max(pageBytes, crossingBytes);
-      return (meter.price(direction, bytes) * pageBytes) / bytes;
+    prices: {
+      readNs: (tier) => {
+        const diskNs = tier === 'disk' ? (diskStore?.meter.price('read', pageBytes) ?? 0) : 0;
+        return diskNs + laneNs('h2d');
+      },
+      // What goes on to the disk is in host memory, and takes nothing of the lane.
+      writeNs: (tier) =>
+        tier === 'disk' ? (diskStore?.meter.price('write', pageBytes) ?? 0) : laneNs('d2h'),
     },
     close: async () => {
       mover.dropAll();

@@ -16,6 +16,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi 
 import type { KvGroup, PageMove, Settled } from '../kv/tiers/movement.ts';
 import type { Route } from '../traffic/route.ts';
 import { Traffic } from '../traffic/traffic.ts';
+import { DiskMeter } from './disk-meter.ts';
 import { DiskStore } from './disk-store.ts';
 import { HostStore } from './host-store.ts';
 import { LaneBudget, LaneMeter, lanePriceOf } from './lane-budget.ts';
@@ -71,6 +72,7 @@ class Bench {
   readonly mover: PageMover;
   readonly host: HostStore;
   readonly thread: StoreThread;
+  readonly disk: DiskStore;
   readonly route: Route;
   readonly stream: Stream;
   readonly crossed: CrossingRecord[];
@@ -84,6 +86,7 @@ class Bench {
     mover: PageMover;
     host: HostStore;
     thread: StoreThread;
+    disk: DiskStore;
     route: Route;
     stream: Stream;
     kv: Slice;
@@ -94,6 +97,7 @@ class Bench {
     this.mover = parts.mover;
     this.host = parts.host;
     this.thread = parts.thread;
+    this.disk = parts.disk;
     this.route = parts.route;
     this.stream = parts.stream;
     this.crossed = parts.crossed;
@@ -134,6 +138,12 @@ class Bench {
     const stream = device.createStream('engine');
     const staging = (label: string) => slice(device.allocate(stagingPages * PAGE_BYTES, label));
     const bounceBytes = crossingPages * PAGE_BYTES;
+    const diskStore = new DiskStore({
+      thread,
+      partBytes,
+      pages: DISK_PAGES,
+      meter: new DiskMeter(() => device.clock.nowNs()),
+    });
     const mover = new PageMover({
       device,
       geometry,
@@ -141,7 +151,7 @@ class Bench {
       stream,
       route,
       host,
-      disk: new DiskStore({ thread, partBytes, pages: DISK_PAGES }),
+      disk: diskStore,
       bounces: [0, 1].map((i) => device.allocateHost(bounceBytes, 'pageable', `bounce ${i}`)),
       spillStaging: staging('spills'),
       restoreStaging: staging('restores'),
@@ -156,6 +166,7 @@ class Bench {
       mover,
       host,
       thread,
+      disk: diskStore,
       route,
       stream,
       kv,
@@ -263,6 +274,31 @@ describe.each([
     expect([pages[20], pages[21]]).toEqual([bytesOf(7), bytesOf(8)]);
     expect(await readdir(folder)).toEqual([]);
   });
+});
+
+test('what comes from disk is due later, by what the disk takes for all before it', async () => {
+  const bench = await Bench.open({ stagingPages: 12 });
+  for (const page of [0, 1, 2, 3]) {
+    bench.write(page, page);
+    spillAll(bench, bench.moves(page, page, page));
+  }
+  await bench.end();
+  const demotions = [0, 1].map((slot) => {
+    return { group: 0, hostSlot: slot, diskSlot: slot, key: keyOf(slot) };
+  });
+  bench.mover.demote('a', demotions);
+  await bench.end();
+  const diskNs = (pages: number) => bench.disk.meter.price('read', pages * PAGE_BYTES);
+  const ask = (page: number, from: 'host' | 'disk') =>
+    bench.mover.restore({ tenant: 'a', moves: bench.moves(10 + page, page, page), from });
+  const [first, second, last] = [ask(0, 'disk'), ask(1, 'disk'), ask(2, 'host')];
+  const laneNs = bench.mover.queue().restoreNs / 3;
+  const due = [first, second, last].map((id) => bench.mover.dueNs(id));
+  const wanted = [laneNs + diskNs(1), 2 * laneNs + diskNs(2), 3 * laneNs];
+  for (const [index, ns] of wanted.entries()) expect(due[index]! / ns).toBeCloseTo(1, 1);
+  bench.mover.queueMoves();
+  await bench.end();
+  expect(bench.mover.queue()).toEqual({ spillNs: 0, restoreNs: 0, diskNs: 0 });
 });
 
 test('pages that lie apart cross as one where their slots are neighbours', async () => {
@@ -375,7 +411,7 @@ describe('when it is cancelled', () => {
     for (let i = 0; i < 10; i++) bench.mover.cancel(restoreAll(bench, moves));
     restoreAll(bench, moves);
     expect(await bench.end()).toMatchObject([{ kind: 'restored', bytes: 6 * PAGE_BYTES }]);
-    expect(bench.mover.queue()).toEqual({ spillNs: 0, restoreNs: 0 });
+    expect(bench.mover.queue()).toEqual({ spillNs: 0, restoreNs: 0, diskNs: 0 });
   });
 });
 

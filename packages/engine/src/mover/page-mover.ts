@@ -12,9 +12,9 @@ import {
 import type {
   Demotion,
   KvGroup,
-  LaneQueue,
   MoveFailure,
   Mover,
+  MoverQueue,
   MoveSpan,
   PageMove,
   RestoreId,
@@ -101,6 +101,8 @@ interface Restore {
   readonly lost: StoredPart[];
   /** What is left of it for the lane, by what is known. */
   leftNs: number;
+  /** What is left of it to read from disk. */
+  leftDiskBytes: number;
   laneNs: number;
   bytes: number;
 }
@@ -295,6 +297,7 @@ export class PageMover implements Mover {
       failure: null,
       lost: [],
       leftNs: runs.reduce((sum, { priceNs }) => sum + priceNs, 0),
+      leftDiskBytes: from === 'disk' ? runs.reduce((sum, { bytes }) => sum + bytes, 0) : 0,
       laneNs: 0,
       bytes: 0,
     };
@@ -420,6 +423,7 @@ export class PageMover implements Mover {
     const reads = run.moves.map(async (move, i) => {
       const to = { handle, offsetBytes: i * bytes };
       const failure = (await disk?.read(restore.tenant, move.key, move, to)) ?? null;
+      restore.leftDiskBytes -= bytes;
       if (failure === null) return;
       restore.failure ??= failure;
       restore.lost.push(partOf(move));
@@ -545,17 +549,27 @@ export class PageMover implements Mover {
     });
   }
 
-  queue(): LaneQueue {
-    return { spillNs: this.#waitingNs.spill, restoreNs: this.#waitingNs.restore };
+  queue(): MoverQueue {
+    const { spill, restore } = this.#waitingNs;
+    const diskNs = this.#options.disk?.meter.queueNs ?? 0;
+    return { spillNs: spill, restoreNs: restore, diskNs };
   }
 
   dueNs(id: RestoreId): number {
-    let dueNs = 0;
+    const { disk } = this.#options;
+    let laneNs = 0;
+    let diskBytes = 0;
     for (const restore of this.#open.values()) {
-      if (!restore.isCancelled) dueNs += restore.leftNs;
-      if (restore.id === id) break;
+      if (!restore.isCancelled) {
+        laneNs += restore.leftNs;
+        diskBytes += restore.leftDiskBytes;
+      }
+      if (restore.id !== id) continue;
+      // What is on disk before it keeps only what is on disk as well.
+      const isOnDisk = restore.leftDiskBytes > 0;
+      return isOnDisk ? laneNs + disk!.meter.price('read', diskBytes) : laneNs;
     }
-    return dueNs;
+    return laneNs;
   }
 
   /** Why nothing crosses any more; null: the lane carries. */

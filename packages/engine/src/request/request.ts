@@ -2,6 +2,7 @@ import type { StorageFormat } from '@bridgekeeper/device';
 import type { CompiledGrammar } from '../grammar/compiled.ts';
 import type { GrammarCounters } from '../grammar/grammar-pool.ts';
 import type { TierCounters } from '../kv/tiers/accounts.ts';
+import type { KvShare } from '../kv/tiers/kv-shares.ts';
 import type { CrossingShare } from '../traffic/shares.ts';
 
 /** What a client asks of the engine: token ids in, token ids out. Text lives with the server. */
@@ -119,6 +120,8 @@ export interface GenerationEvent {
     readonly timing: RequestTiming;
     /** What crossed the bridge for it; absent where the engine ended without having counted. */
     readonly crossings?: readonly CrossingShare[];
+    /** What it had of KV below the device; absent: nothing. */
+    readonly kv?: readonly KvShare[];
     /** With `error`: the engine itself ended, and this request's part in it is not known. */
     readonly isLost?: true;
     /** It began on an engine before the one that finished it. */

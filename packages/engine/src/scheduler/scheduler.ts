@@ -1,6 +1,7 @@
 import { invariant } from '@bridgekeeper/bridge';
 import { type GrammarOwner, GrammarPool } from '../grammar/grammar-pool.ts';
 import { NO_MATCH, type PrefixMatch, type PrefixTree } from '../kv/prefix-tree.ts';
+import { sumOfKvShares } from '../kv/tiers/kv-shares.ts';
 import type { GenerationEvent, TokenLogprobs } from '../request/request.ts';
 import { usesPenalties } from '../request/sampling.ts';
 import { FairQueue } from './fair-queue.ts';
@@ -735,5 +736,6 @@ export function finishOf(
     decodeNs: nowNs - firstTokenNs,
     preemptions: sequence.preemptions,
   };
-  return { ...finish, cachedTokens: sequence.cachedTokens, timing };
+  const kv = sumOfKvShares(sequence.kvShares);
+  return { ...finish, cachedTokens: sequence.cachedTokens, timing, ...(kv.length > 0 && { kv }) };
 }

@@ -1,5 +1,6 @@
 import type { PageNode } from '../kv/page-node.ts';
 import type { Awaited } from '../kv/prefix-tree.ts';
+import type { KvShare } from '../kv/tiers/kv-shares.ts';
 import type { GenerationRequest, TokenLogprobs } from '../request/request.ts';
 
 /** Where a sequence stands: in the queue, having its prompt computed, or decoding in a row. */
@@ -37,6 +38,8 @@ export class Sequence {
   awaited: Awaited | null = null;
   /** It waited for what did not come from a store. */
   isDistrustful = false;
+  /** What it had of stores, as it came about. */
+  readonly kvShares: KvShare[] = [];
   row = -1;
   /** Word offset of its grammar in the device's pool, while it has a row. */
   grammarOffset = 0;

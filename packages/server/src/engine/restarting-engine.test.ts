@@ -15,6 +15,7 @@ import { SyntheticEngine } from './synthetic-engine.ts';
 import { ThreadedEngine } from './threaded-engine.ts';
 
 const TIMING = { queuedNs: 0, prefillNs: 0, decodeNs: 0, preemptions: 0 };
+const RESTORED = { what: 'restored', from: 'host', tokens: 16 } as const;
 const CROSSED = { purpose: 'tokens', direction: 'd2h', crossings: 1, bytes: 4 } as const;
 
 /** An engine elsewhere, told by hand what to say. */
@@ -62,7 +63,13 @@ class HandEngine implements EngineChannel {
   fail(ids: readonly string[]): void {
     for (const id of ids) {
       const finish = { reason: 'error', message: 'the engine failed', cachedTokens: 0 } as const;
-      this.bring(id, [], { ...finish, timing: TIMING, isLost: true, crossings: [CROSSED] });
+      this.bring(id, [], {
+        ...finish,
+        timing: TIMING,
+        isLost: true,
+        crossings: [CROSSED],
+        kv: [RESTORED],
+      });
     }
     this.say({
       kind: 'failed',
@@ -179,11 +186,16 @@ describe('an engine that failed', () => {
     const seeds = before.map(({ sampling }) => sampling.seed);
     expect(again.map(({ sampling }) => sampling.seed)).toEqual(seeds);
     expect(new Set(seeds).size).toBe(2);
-    engines[1]!.bring('a', [13], { ...DONE, crossings: [CROSSED] });
+    engines[1]!.bring('a', [13], { ...DONE, crossings: [CROSSED], kv: [RESTORED] });
     expect(begun.at(-1)).toEqual({
       id: 'a',
       tokens: [13],
-      finish: { ...DONE, crossings: [CROSSED, CROSSED], isResumed: true },
+      finish: {
+        ...DONE,
+        crossings: [CROSSED, CROSSED],
+        kv: [{ ...RESTORED, tokens: 32 }],
+        isResumed: true,
+      },
     });
     expect(engine.restarts).toMatchObject({
       count: 1,

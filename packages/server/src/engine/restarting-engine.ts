@@ -8,6 +8,7 @@ import {
   type GenerationRequest,
   type SleepRequest,
   seedSource,
+  sumOfKvShares,
 } from '@bridgekeeper/engine';
 import type { ServerClock } from '../host-clock.ts';
 import type { LiveListener, LiveSource } from '../live/source.ts';
@@ -392,11 +393,10 @@ export class RestartingEngine implements EngineClient, LiveSource, RestartSource
       if (lost === null) continue;
       open.lost = null;
       open.isResumed = true;
-      const before = lost.finish?.crossings ?? [];
       const again =
         tokens.length === 0 ? request : { ...request, priorTokens: Uint32Array.from(tokens) };
       try {
-        this.#engine.submit(again, (event) => this.#receive(open, withCrossings(event, before)));
+        this.#engine.submit(again, (event) => this.#receive(open, withEarlier(event, lost.finish)));
         resumed += 1;
       } catch {
         this.#end(open, lost.finish!);
@@ -420,12 +420,17 @@ export class RestartingEngine implements EngineClient, LiveSource, RestartSource
   }
 }
 
-type Crossings = NonNullable<NonNullable<GenerationEvent['finish']>['crossings']>;
-
-function withCrossings(event: GenerationEvent, before: Crossings): GenerationEvent {
-  if (event.finish === undefined || before.length === 0) return event;
-  const crossings = [...before, ...(event.finish.crossings ?? [])];
-  return { ...event, finish: { ...event.finish, crossings } };
+/** What the request took of the engine that was lost counts as well. */
+function withEarlier(event: GenerationEvent, lost: GenerationEvent['finish']): GenerationEvent {
+  const { finish } = event;
+  if (finish === undefined || lost === undefined) return event;
+  const crossings = [...(lost.crossings ?? []), ...(finish.crossings ?? [])];
+  const kv = sumOfKvShares([...(lost.kv ?? []), ...(finish.kv ?? [])]);
+  const known = {
+    ...(crossings.length > 0 && { crossings }),
+    ...(kv.length > 0 && { kv }),
+  };
+  return { ...event, finish: { ...finish, ...known } };
 }
 
 /** Evidence and checked requests speak of the first engine. Throws EngineError `bad-model`. */

@@ -36,6 +36,7 @@ export function openReceipt(
       // What crossed for it is known when the engine is done with it, also where no client waits.
       void generation.settled.then(() => {
         const usage = generation.usage();
+        const kv = generation.kvShares();
         const restarts = ctx.restarts?.restarts.count ?? 0;
         ticket.issue({
           outcome,
@@ -46,6 +47,7 @@ export function openReceipt(
             generated: usage.completion_tokens,
           },
           crossings: generation.crossings(),
+          ...(kv.length === 0 ? {} : { kv }),
           ...(restarts === 0 ? {} : { engine: { restarts, isResumed: generation.isResumed } }),
         });
       });

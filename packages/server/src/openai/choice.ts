@@ -2,6 +2,7 @@ import type {
   CrossingShare,
   GenerationEvent,
   GenerationRequest,
+  KvShare,
   RequestTiming,
   TokenLogprobs,
 } from '@bridgekeeper/engine';
@@ -68,6 +69,8 @@ export interface ChoiceOutcome {
   readonly timing: RequestTiming | undefined;
   /** What crossed the bridge for it; absent where the engine did not say. */
   readonly crossings?: readonly CrossingShare[];
+  /** What it had of KV below the device. */
+  readonly kv?: readonly KvShare[];
   /** It began on an engine before the one that finished it. */
   readonly isResumed?: true;
 }
@@ -231,10 +234,10 @@ export class Choice {
   }
 
   #close(finish: EngineFinish): ChoiceFinish | undefined {
-    const { cachedTokens, timing, stopToken, crossings = [], isResumed } = finish;
-    const resumed = isResumed === true ? { isResumed } : {};
+    const { cachedTokens, timing, stopToken, crossings = [], kv, isResumed } = finish;
+    const more = { ...(kv && { kv }), ...(isResumed === true && { isResumed }) };
     const done = (reason: ChoiceOutcome['reason']) => {
-      this.outcome = { reason, cachedTokens, timing, crossings, ...resumed };
+      this.outcome = { reason, cachedTokens, timing, crossings, ...more };
     };
     const hasCalls = (this.#reader?.wholeCalls ?? 0) > 0;
     if (this.#isOver) {

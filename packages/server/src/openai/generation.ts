@@ -1,9 +1,11 @@
 import type { Clock } from '@bridgekeeper/bridge';
-import type {
-  CrossingShare,
-  EngineClient,
-  GenerationEvent,
-  GenerationRequest,
+import {
+  type CrossingShare,
+  type EngineClient,
+  type GenerationEvent,
+  type GenerationRequest,
+  type KvShare,
+  sumOfKvShares,
 } from '@bridgekeeper/engine';
 import { type ApiError, toApiError } from '../http/errors.ts';
 import type { Lifecycle } from '../http/lifecycle.ts';
@@ -176,6 +178,11 @@ export class Generation implements TokenListener {
   /** What crossed the bridge for all choices that are done. */
   crossings(): CrossingShare[] {
     return this.choices.flatMap(({ outcome }) => outcome?.crossings ?? []);
+  }
+
+  /** What all choices that are done had of KV below the device. */
+  kvShares(): KvShare[] {
+    return sumOfKvShares(this.choices.flatMap(({ outcome }) => outcome?.kv ?? []));
   }
 
   /** Whether any choice began on an engine before the one that finished it. */

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { readSignedReceipt } from '@bridgekeeper/attest';
+import { type ReceiptFacts, readSignedReceipt } from '@bridgekeeper/attest';
 import { makeReceiptFacts } from '@bridgekeeper/attest/testing';
 import { expect, test } from 'vitest';
 import { HandClock } from '../testing/hand-clock.ts';
@@ -22,9 +22,14 @@ test('a ticket becomes a receipt of every part sent, and of all that crossed', a
   ticket.sent('the ');
   ticket.sent('sea');
   const share = { purpose: 'tokens', direction: 'd2h' } as const;
+  const kv: ReceiptFacts['kv'] = [
+    { what: 'restored', from: 'host', tokens: 1024 },
+    { what: 'recomputed', why: 'lane_busy', tokens: 16 },
+  ];
   ticket.issue({
     outcome: 'complete',
     tokens,
+    kv,
     createdAt: 7,
     crossings: [
       { ...share, crossings: 0.25, bytes: 10.25 },
@@ -37,6 +42,7 @@ test('a ticket becomes a receipt of every part sent, and of all that crossed', a
     ...about,
     outcome: 'complete',
     createdAt: 7,
+    kv,
     responseSha256: createHash('sha256').update('the sea').digest('hex'),
     crossings: {
       attribution: 'equal-share-while-resident',

@@ -14,7 +14,7 @@ export interface TicketFacts
 
 /** What is known at its end. */
 export interface TicketEnd
-  extends Pick<ReceiptFacts, 'outcome' | 'tokens' | 'createdAt' | 'engine'> {
+  extends Pick<ReceiptFacts, 'outcome' | 'tokens' | 'kv' | 'createdAt' | 'engine'> {
   readonly crossings: readonly CrossingShare[];
 }
 

@@ -23,6 +23,7 @@ export function sequenceOf(tokens: readonly number[], tenant = 't'): PagedSequen
     published: 0,
     awaited: null,
     isDistrustful: false,
+    kvShares: [],
   };
 }
 
@@ -141,7 +142,7 @@ export class PageWorld implements Mover {
   dropAll(): void {}
   queueMoves(): void {}
   whenSettled = () => Promise.resolve();
-  queue: Mover['queue'] = () => ({ spillNs: 0, restoreNs: 0 });
+  queue: Mover['queue'] = () => ({ spillNs: 0, restoreNs: 0, diskNs: 0 });
   /** Of each restore, as a test wants it. */
   dueNs: (id: number) => number = () => 0;
 

@@ -107,10 +107,12 @@ export type Settled =
       readonly lost: readonly StoredPart[];
     };
 
-/** What waits for the lane now, by what is known of its price. */
-export interface LaneQueue {
+/** What waits for the lane and the disk now, by what is known of their prices. */
+export interface MoverQueue {
   readonly spillNs: number;
   readonly restoreNs: number;
+  /** Until the disk would begin with a read that it is given now. */
+  readonly diskNs: number;
 }
 
 export interface Mover {
@@ -144,7 +146,7 @@ export interface Mover {
   settled(): readonly Settled[];
   /** Resolves once `settled` has something: for an engine that has nothing else to do. */
   whenSettled(): Promise<void>;
-  queue(): LaneQueue;
+  queue(): MoverQueue;
   /** Until that restore is there, by what is known, with what the lane has before it. */
   dueNs(id: RestoreId): number;
 }

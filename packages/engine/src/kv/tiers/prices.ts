@@ -6,8 +6,8 @@ export interface KvPrices {
   recomputeNs(index: number): number;
   /** The least that a launch takes, however little it computes. */
   launchNs(): number;
-  /** Lane time to bring one page into the tier from the one above it, with what waits there now. */
+  /** To bring one page into the tier from the one above it: time of the lane, or of the disk. */
   writeNs(tier: TierName): number;
-  /** Lane time to bring one page from the tier to the device. */
+  /** To bring one page from the tier to the device: of the lane, and of the disk before it. */
   readNs(tier: TierName): number;
 }

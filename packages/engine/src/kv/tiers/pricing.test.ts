@@ -35,6 +35,27 @@ describe('what was learnt of reuse', () => {
     const { horizons } = table.outlook(0, 0);
     expect(horizons.at(-1)!.probability).toBeGreaterThan(0.97);
   });
+
+  test('tells hours from days', () => {
+    const table = new ReuseTable(1);
+    // Half return after three hours and half never do; two days later none of those is expected.
+    const [hours, days] = [3 * 3600 * S, 48 * 3600 * S];
+    for (let page = 0; page < 2000; page++) table.used(0, 0);
+    for (let page = 0; page < 1000; page++) table.returned(0, hours, hours);
+    table.used(0, days);
+    expect(table.outlook(0, hours).best.probability).toBeCloseTo(0.5, 2);
+    expect(table.outlook(0, days).best.probability).toBe(0);
+  });
+
+  test('does not take the return of one prefix for that of all', () => {
+    const table = new ReuseTable(1);
+    // Twenty pages are an hour old, half of which return; 5000 are younger and none has returned.
+    for (let page = 0; page < 20; page++) table.used(0, 0);
+    for (let page = 0; page < 5000; page++) table.used(0, 3400 * S);
+    for (let page = 0; page < 10; page++) table.returned(0, 3600 * S, 3600 * S);
+    const { horizons } = table.outlook(0, 3500 * S);
+    expect(horizons[0]!.probability).toBeLessThan(0.05);
+  });
 });
 
 describe('the front is computed and the back is brought', () => {

@@ -1,8 +1,18 @@
-/** Ages are told apart by factors of the square root of two, from 4 s on. */
+import { WaitingPages } from './waiting.ts';
+
+/**
+ * Ages are told apart by factors of the square root of two, from 4 s to 8 days: what is older than
+ * the last edge would count as little older, and be worth far too much.
+ */
 const FIRST_EDGE_S = 4;
-const BUCKETS = 24;
-/** As many as the ages span. */
-const SLOTS = 2 ** ((BUCKETS - 1) / 2 + 0.5);
+const BUCKETS = 36;
+/** Lengths of slots in which pages that wait are counted: as many as the ages span. */
+const LEVELS = 13;
+/**
+ * An age that fewer pages have reached says little: they are of few prefixes, which return whole.
+ * For those that are missing counts the age before.
+ */
+const ENOUGH_PAGES = 500;
 /** What was learnt counts half after so many uses. */
 const HALF_LIFE_USES = 250_000;
 /** An outlook is worked out anew once a class was used so many times, or by so much of its uses. */
@@ -29,10 +39,7 @@ const NEVER: Horizon = { probability: 0, holdSeconds: 1 };
 interface Class {
   uses: number;
   readonly returns: Float64Array;
-  /** By when they were used last, in slots of the first age. */
-  readonly waiting: Float64Array;
-  /** Those that are older than all slots. */
-  waitedLong: number;
+  readonly waiting: WaitingPages;
 }
 
 /**
@@ -44,46 +51,41 @@ export class ReuseTable {
   readonly #classes: Class[];
   readonly #outlooks: ({ readonly atUses: number; readonly ages: Outlook[] } | undefined)[];
   #usesSinceHalved = 0;
-  /** The slot of the present. */
-  #slot = 0;
+  /** The time of the last use, in slots. */
+  #present = 0;
 
   constructor(classes: number) {
     this.#classes = Array.from({ length: classes }, () => ({
       uses: 0,
       returns: new Float64Array(BUCKETS),
-      waiting: new Float64Array(SLOTS),
-      waitedLong: 0,
+      waiting: new WaitingPages(LEVELS),
     }));
     this.#outlooks = new Array(classes).fill(undefined);
   }
 
   /** A page was used, which now is of this class. */
   used(now: number, nowNs: number): void {
-    this.#advance(nowNs);
+    this.#present = Math.max(this.#present, slotOf(nowNs));
     const each = this.#classes[now]!;
     each.uses += 1;
-    each.waiting[this.#slot % SLOTS]! += 1;
+    each.waiting.add(this.#present);
     this.#usesSinceHalved += 1;
     if (this.#usesSinceHalved < HALF_LIFE_USES) return;
     this.#usesSinceHalved = 0;
     for (const half of this.#classes) {
       half.uses /= 2;
-      half.waitedLong /= 2;
       for (let bucket = 0; bucket < BUCKETS; bucket++) half.returns[bucket]! /= 2;
-      for (let slot = 0; slot < SLOTS; slot++) half.waiting[slot]! /= 2;
+      half.waiting.halve();
     }
     this.#outlooks.fill(undefined);
   }
 
   /** A page that was last used `ageNs` ago, and was of this class since, is used again. */
   returned(since: number, ageNs: number, nowNs: number): void {
-    this.#advance(nowNs);
     const each = this.#classes[since]!;
     each.returns[bucketOf(ageNs)]! += 1;
-    const slot = slotOf(nowNs - ageNs);
-    // Halving may have left less than returns.
-    if (slot <= this.#slot - SLOTS) each.waitedLong = Math.max(0, each.waitedLong - 1);
-    else each.waiting[slot % SLOTS] = Math.max(0, each.waiting[slot % SLOTS]! - 1);
+    this.#present = Math.max(this.#present, slotOf(nowNs));
+    each.waiting.remove(slotOf(nowNs - ageNs), this.#present);
   }
 
   outlook(of: number, ageNs: number): Outlook {
@@ -96,37 +98,24 @@ export class ReuseTable {
     return known.ages[bucketOf(ageNs)]!;
   }
 
-  /** What waits for longer than the oldest slot is counted together. */
-  #advance(nowNs: number): void {
-    const slot = slotOf(nowNs);
-    const from = Math.max(this.#slot + 1, slot - SLOTS + 1);
-    for (let next = from; next <= slot; next++) {
-      for (const each of this.#classes) {
-        each.waitedLong += each.waiting[next % SLOTS]!;
-        each.waiting[next % SLOTS] = 0;
-      }
-    }
-    this.#slot = Math.max(this.#slot, slot);
-  }
-
   /** Of pages that reach each age, the share that is used again while it has it. */
-  #shares({ returns, waiting, waitedLong }: Class): Float64Array {
+  #shares({ returns, waiting }: Class): Float64Array {
     const waits = new Float64Array(BUCKETS);
-    waits[BUCKETS - 1] = waitedLong;
-    for (let age = 0; age < SLOTS; age++) {
-      const slot = this.#slot - age;
-      if (slot < 0) break;
-      waits[bucketOf(age * FIRST_EDGE_S * 1e9)]! += waiting[slot % SLOTS]!;
-    }
-    const shares = new Float64Array(BUCKETS);
-    let older = 0;
-    for (let bucket = BUCKETS - 1; bucket >= 0; bucket--) {
-      // What has this age now has had it for half of its time. One more: none is sure to return.
-      const reached = older + returns[bucket]! + waits[bucket]! / 2 + 1;
-      shares[bucket] = Math.min(1, returns[bucket]! / reached);
-      older += returns[bucket]! + waits[bucket]!;
-    }
-    return shares;
+    waiting.byAge(this.#present, (slots, pages) => {
+      waits[bucketOf(slots * FIRST_EDGE_S * 1e9)]! += pages;
+    });
+    let reached = 0;
+    for (let bucket = 0; bucket < BUCKETS; bucket++) reached += returns[bucket]! + waits[bucket]!;
+    let before = 0;
+    return returns.map((returned, bucket) => {
+      // What has this age now has had it for half of its time.
+      const had = reached - waits[bucket]! / 2;
+      reached -= returned + waits[bucket]!;
+      const missing = Math.max(0, ENOUGH_PAGES - had);
+      // One more: none is sure to return.
+      before = Math.min(1, (returned + missing * before) / (had + missing + 1));
+      return before;
+    });
   }
 
   #workOut(of: number): Outlook[] {

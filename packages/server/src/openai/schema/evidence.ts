@@ -23,6 +23,7 @@ export const ReceiptDocument = z
         .object({ id: z.string(), tenancyEpoch: z.int(), logIndex: z.int().nullable() })
         .optional(),
       tokens: open,
+      kv: z.array(open).optional(),
       crossings: open,
     }),
     signature: z.string(),

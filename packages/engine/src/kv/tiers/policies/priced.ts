@@ -85,7 +85,7 @@ export function priced(prices: KvPrices): TierPolicy {
       const last = span[span.length - 1]!;
       // It continues what is kept: without it, that would be lost.
       if (hasChildrenIn(last, shelf)) return span.length;
-      const first = startOf(last);
+      const first = startOf(last, shelf);
       const saveNs = (savesNs(first, shelf) + savesNs(last, shelf)) / 2;
       const writeNs = prices.writeNs(TIERS[shelf.tier]!);
       const pays = outlookOf(last, nowNs).horizons.some(
@@ -115,9 +115,9 @@ function hasChildrenIn(node: PageNode, { tier }: Shelf): boolean {
 }
 
 /** The first of the pages before it that were used as often: what would be written with it. */
-function startOf(node: PageNode): PageNode {
+function startOf(node: PageNode, { tier }: Shelf): PageNode {
   let first = node;
-  while (first.parent !== null && first.parent.hits === node.hits && first.parent.at[HOST]! < 0) {
+  while (first.parent !== null && first.parent.hits === node.hits && first.parent.at[tier]! < 0) {
     first = first.parent;
   }
   return first;
