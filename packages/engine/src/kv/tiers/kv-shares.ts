@@ -17,12 +17,15 @@ export type KvShare = {
     }
 );
 
-/** Shares of one request with those alike added up; without those that come to nothing. */
+/**
+ * Shares of one request with those alike added up; without those that come to nothing, or to less
+ * than that: a request may give up what another asked for, which has left since.
+ */
 export function sumOfKvShares(shares: readonly KvShare[]): KvShare[] {
   const sums = new Map<string, KvShare>();
   for (const share of shares) {
     const name = `${share.what} ${share.what === 'restored' ? share.from : share.why}`;
     sums.set(name, { ...share, tokens: share.tokens + (sums.get(name)?.tokens ?? 0) });
   }
-  return [...sums.values()].filter(({ tokens }) => tokens !== 0);
+  return [...sums.values()].filter(({ tokens }) => tokens > 0);
 }
