@@ -15,6 +15,6 @@ test('shares alike are one, and what was given up after all is none', () => {
   expect(sumOfKvShares(givenUp)).toEqual([restored('host', 96), slower(16)]);
 });
 
-test('who gives up what another asked for has computed it, and no less than nothing restored', () => {
+test('who gives up what another asked for has restored no less than nothing', () => {
   expect(sumOfKvShares([restored('host', -48), slower(48)])).toEqual([slower(48)]);
 });
