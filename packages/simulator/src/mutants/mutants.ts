@@ -97,11 +97,19 @@ export const MUTANTS: readonly Mutant[] = [
     breaks: ['fair', 'live'],
   },
   {
+    name: 'spare-rows-owed',
+    what: 'a key owes for rows that no other wanted, while one with a slow answer earns',
+    file: 'engine/dist/scheduler/fair-queue.js',
+    find: 'account.served = Math.max(account.served, this.#floor);',
+    replace: '',
+    breaks: ['fair'],
+  },
+  {
     name: 'rows-of-a-key-unlimited',
     what: 'a key has one row more than it may',
     file: 'engine/dist/scheduler/fair-queue.js',
-    find: 'if (head === undefined || account.rows >= maxRowsOf(head))',
-    replace: 'if (head === undefined || account.rows > maxRowsOf(head))',
+    find: 'return head !== undefined && rows < maxRowsOf(head);',
+    replace: 'return head !== undefined && rows <= maxRowsOf(head);',
     breaks: ['quota-kept'],
   },
   {
