@@ -369,13 +369,13 @@ describe('prompts that arrive', () => {
     },
   );
 
-  test('under overlap each show their first token when the launch behind theirs is drained', async () => {
+  test('under overlap show first tokens once the launch behind theirs is drained', async () => {
     const { engine, clock } = await open('overlap', CONFIDENTIAL, {
       maxRows: 4,
       maxBatchTokens: 64,
       prefixCaching: false,
     });
-    // The first and the beginning of the second fill a launch; the rest goes beside the first's row.
+    // The first and the beginning of the second fill a launch; the rest goes beside the first row.
     const all = [60, 64].map((tokens) =>
       watch(
         engine,
