@@ -285,6 +285,11 @@ export interface Device {
    * due work.
    */
   breathe(): PromiseLike<void>;
+  /**
+   * Of devices in virtual time, where calls take none: settled when the launching thread goes on
+   * after those that it made; null: it does now. Elsewhere a call has kept its thread itself.
+   */
+  held?(): PromiseLike<void> | null;
   /** Ends threads and frees everything. Idempotent. */
   close(): Promise<void>;
 }

@@ -82,6 +82,8 @@ export function runServers(run: ServersRun): Readonly<Record<string, number>> {
       hasLimits: settings.maxWaitingRequests !== undefined,
       isPeaceful: faults.every((name) => HARMLESS.has(name)),
       stallNs: settings.stallTimeout! * 1e9,
+      hasWholePaths: !faults.includes('reset') && !faults.includes('cut'),
+      hasReturns: settings.kvTierPolicy !== undefined,
     },
     new Random(seed, 'load'),
   );

@@ -206,6 +206,11 @@ class ModelDevice implements Device {
     return this.#machine.wake(this.clock.nowNs());
   }
 
+  held(): Later<void> | null {
+    const nowNs = this.clock.nowNs();
+    return this.#machine.launchingThread.freeAtNs > nowNs ? this.#machine.wake(nowNs) : null;
+  }
+
   async close(): Promise<void> {
     this.#machine.isClosed = true;
   }

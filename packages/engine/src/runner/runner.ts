@@ -230,7 +230,10 @@ export class Runner {
     }
   }
 
-  /** Launches `plan`: settled when its work is queued, long before it is done. */
+  /**
+   * Launches `plan`: settled when its work is queued, long before it is done, unless copies are
+   * issued behind it that block this thread.
+   */
   *start(plan: StepPlan, routes: StepRoutes): Routine<StepsInFlight> {
     invariant(this.#undrained < IN_FLIGHT, 'no more launches are in flight than have buffers');
     this.#undrained += 1;
@@ -254,6 +257,10 @@ export class Runner {
     const launched = { number, plan, slots, promptLines: lines };
     const finished = run(this.#drain(launched, command?.crossing, queuedNs, routes));
     const commandWaitNs = command === undefined ? 0 : queuedNs - calledNs;
+    if (routes.mode === 'behind') {
+      const held = this.#device.held?.() ?? null;
+      if (held !== null) yield held;
+    }
     return { launched, queuedNs, commandWaitNs, finished };
   }
 

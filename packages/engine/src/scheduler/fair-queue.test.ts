@@ -211,6 +211,34 @@ describe('an owner that comes back', () => {
     expect(owners.queue.compare(behind, ahead)).toBeLessThan(0);
   });
 
+  it.each<[string, EngineShare | undefined, (owners: Owners, slow: Sequence) => void]>([
+    ['comes', undefined, (owners) => owners.add('slow')],
+    [
+      'may have a row that it might not have before',
+      { owner: 'slow', weight: 1, maxRows: 1 },
+      (owners, slow) => {
+        owners.add('slow', { owner: 'slow', weight: 1, maxRows: 1 });
+        end(owners, slow);
+      },
+    ],
+    ['lost its row', undefined, (owners, slow) => owners.queue.giveBack(slow)],
+  ])('has had no less than who was given a row last, once a request %s', (_, share, returns) => {
+    const owners = new Owners();
+    const slow = owners.take(owners.add('slow', share));
+    const quick = owners.take(owners.add('quick'));
+    owners.queue.charge(quick, 50);
+    // Nobody else wanted that row.
+    owners.queue.charge(owners.take(owners.add('quick')), 1);
+    const [before, less] = [owners.add('quick'), owners.add('other')];
+    returns(owners, slow);
+    owners.queue.charge(owners.take(less), 50);
+    // At 50 as it was at its last row; one token more and the other would be before it.
+    const next = owners.queue.first!;
+    expect(next.request.tenant).toBe('slow');
+    owners.queue.charge(next, 2);
+    expect(owners.queue.first).toBe(before);
+  });
+
   it('alone begins at the beginning', () => {
     const owners = new Owners();
     for (const each of owners.served({ a: 50 })) end(owners, each);

@@ -16,7 +16,11 @@ interface Account {
  * The requests that wait for a row, by owner. The owner that has had the least for its weight goes
  * next. What an owner has had is counted in tokens as they are computed, so that long answers count
  * while they are given. An owner that had nothing to do begins with what the least served of the
- * others has had: being idle earns nothing, and owes nothing away.
+ * others has had: being idle earns nothing, and owes nothing away. Nor does an owner earn anything
+ * while none of its requests waits that may have another row: once one does, it has had no less
+ * than the owner that was given a row last. So rows that no other wanted are not owed for. While a
+ * request waits whose owner has no row, each of the others is given rows until these have had as
+ * much as that owner had since it was given one itself, and no longer.
  *
  * Of one owner's requests that one goes next which is due first: when its owner has been served as
  * many tokens since it came as it brings itself. So short ones pass long ones, and a long one lets
@@ -26,6 +30,8 @@ interface Account {
 export class FairQueue {
   readonly #accounts = new Map<string, Account>();
   #length = 0;
+  /** What an owner had had when it was given a row, at the most: none that can go has had less. */
+  #floor = 0;
 
   /** Requests that wait. */
   get length(): number {
@@ -56,8 +62,7 @@ export class FairQueue {
     if (this.#length === 0) return undefined;
     let best: Account | undefined;
     for (const account of this.#accounts.values()) {
-      const head = account.waiting[0];
-      if (head === undefined || account.rows >= maxRowsOf(head)) continue;
+      if (!canGo(account)) continue;
       if (best === undefined || goesBefore(account, best)) best = account;
     }
     return best?.waiting[0];
@@ -66,6 +71,8 @@ export class FairQueue {
   /** A new request. */
   add(sequence: Sequence): void {
     const account = this.#open(sequence);
+    const isFirst = account.waiting.length === 0;
+    if (isFirst && account.rows < maxRowsOf(sequence)) this.#lift(account);
     sequence.due = account.served + sequence.length / weightOf(sequence);
     this.#insert(account, sequence);
   }
@@ -73,6 +80,7 @@ export class FairQueue {
   /** It leaves the queue for a row. */
   take(sequence: Sequence): void {
     const account = this.#accountOf(sequence);
+    this.#floor = Math.max(this.#floor, account.served);
     this.#withdraw(account, sequence);
     account.rows += 1;
   }
@@ -80,15 +88,19 @@ export class FairQueue {
   /** It lost its row, and is back where it was. */
   giveBack(sequence: Sequence): void {
     const account = this.#accountOf(sequence);
+    const couldGo = canGo(account);
     this.#insert(account, sequence);
     account.rows -= 1;
+    if (!couldGo) this.#lift(account);
   }
 
   /** It has ended, in its row or without one. */
   leave(sequence: Sequence): void {
     const account = this.#accountOf(sequence);
+    const couldGo = canGo(account);
     if (sequence.phase === 'waiting') this.#withdraw(account, sequence);
     else account.rows -= 1;
+    if (!couldGo && canGo(account)) this.#lift(account);
     this.#forget();
   }
 
@@ -140,6 +152,11 @@ export class FairQueue {
     return account;
   }
 
+  /** Some request of it can go from now on, and none could. */
+  #lift(account: Account): void {
+    account.served = Math.max(account.served, this.#floor);
+  }
+
   #leastServed(): number {
     const active = [...this.#accounts.values()].filter(isActive);
     return active.length === 0 ? 0 : Math.min(...active.map(({ served }) => served));
@@ -149,9 +166,11 @@ export class FairQueue {
   #forget(): void {
     const accounts = [...this.#accounts.values()];
     if (accounts.every(isActive)) return;
-    const least = accounts.some(isActive) ? this.#leastServed() : Number.POSITIVE_INFINITY;
+    const isIdle = !accounts.some(isActive);
+    const begins = isIdle ? Number.POSITIVE_INFINITY : Math.max(this.#leastServed(), this.#floor);
+    if (isIdle) this.#floor = 0;
     for (const account of accounts) {
-      if (!isActive(account) && account.served <= least) this.#accounts.delete(account.owner);
+      if (!isActive(account) && account.served <= begins) this.#accounts.delete(account.owner);
     }
   }
 }
@@ -174,6 +193,12 @@ function byDue(a: Sequence, b: Sequence): number {
 
 function isActive({ waiting, rows }: Account): boolean {
   return waiting.length > 0 || rows > 0;
+}
+
+/** Whether one of its requests may have another row. */
+function canGo({ waiting, rows }: Account): boolean {
+  const head = waiting[0];
+  return head !== undefined && rows < maxRowsOf(head);
 }
 
 function goesBefore(a: Account, b: Account): boolean {

@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { PrefixTree } from '../kv/prefix-tree.ts';
 import type { EngineShare } from '../request/request.ts';
 import { GREEDY } from '../request/sampling.ts';
+import { FairWatch } from '../testing/fair-watch.ts';
 import type { StepPlan } from './plan.ts';
 import { Scheduler, type SchedulerLimits } from './scheduler.ts';
 import { Sequence } from './sequence.ts';
@@ -21,6 +22,8 @@ class Played {
   readonly scheduler: Scheduler;
   /** Tokens computed so far, prompts included, by owner. */
   readonly tokens = new Map<string, number>();
+  /** What was given to one owner before another's turn. */
+  readonly unfair: string[] = [];
   launches = 0;
   #arrivals = 0;
 
@@ -28,6 +31,7 @@ class Played {
     const all = { ...LIMITS, ...limits };
     const { pageTokens } = all;
     this.scheduler = new Scheduler(all, new PrefixTree({ pages, pageTokens, isEnabled: false }));
+    new FairWatch(this.scheduler, (what) => this.unfair.push(what));
   }
 
   add(owner: string, prompt: number, maxTokens: number, share: Partial<EngineShare> = {}) {
@@ -153,6 +157,28 @@ describe('owners share the engine', () => {
     other.finish(again);
   });
 
+  it('who used rows that no other wanted owes nothing for them', () => {
+    const played = new Played({ maxRows: 2 });
+    const all: Sequence[] = [];
+    const launch = () => {
+      while (played.scheduler.waiting < 450) all.push(played.add('batch', 30, 2));
+      played.launch();
+    };
+    // A token a launch of a long answer, and beside it sixteen of short ones.
+    const long = played.add('agent', 1, 600);
+    while (long.generated < 500) launch();
+    // From now on both want all there is.
+    for (let each = 0; each < 400; each++) all.push(played.add('agent', 8, 8));
+    const open = all.filter(({ phase }) => phase !== 'finished');
+    for (let each = 0; each < 600; each++) launch();
+    const had = (owner: string) =>
+      open
+        .filter(({ request, phase }) => request.tenant === owner && phase === 'finished')
+        .reduce((sum, { length }) => sum + length, 0);
+    expect(had('batch') / had('agent')).toBeGreaterThan(0.8);
+    expect(had('batch') / had('agent')).toBeLessThan(1.25);
+  });
+
   it('holds no more rows than its limit, and wastes none of the others', () => {
     const played = new Played();
     const limited = Array.from({ length: 20 }, () => played.add('a', 8, 20, { maxRows: 3 }));
@@ -177,6 +203,48 @@ describe('owners share the engine', () => {
       }),
       { minLength: 1, maxLength: 30 },
     );
+
+  it.each([
+    ['pages for all', 4096],
+    ['few pages', 20],
+  ])('no owner is given rows before one that waits without any had as much: %s', (_, pages) => {
+    const requests = fc.array(
+      fc.record({
+        owner: fc.constantFrom('a', 'b', 'c', 'd'),
+        prompt: fc.integer({ min: 1, max: 30 }),
+        answer: fc.constantFrom(1, 2, 5, 40),
+        at: fc.nat(120),
+        cancelled: fc.option(fc.nat(200)),
+      }),
+      { minLength: 20, maxLength: 120 },
+    );
+    const shares = fc.array(
+      fc.record({
+        weight: fc.constantFrom(0.5, 1, 4),
+        maxRows: fc.constantFrom(1, 2, Number.POSITIVE_INFINITY),
+      }),
+      { minLength: 4, maxLength: 4 },
+    );
+    const rows = fc.integer({ min: 1, max: 4 });
+    fc.assert(
+      fc.property(requests, shares, rows, (all, limits, maxRows) => {
+        const played = new Played({ maxRows, maxBatchTokens: 16 }, pages);
+        const leaving: (readonly [number, Sequence])[] = [];
+        for (let launch = 0; launch <= 120 || played.scheduler.busy; launch++) {
+          for (const { owner, prompt, answer, at, cancelled } of all) {
+            if (at !== launch) continue;
+            const sequence = played.add(owner, prompt, answer, limits[owner.charCodeAt(0) - 97]!);
+            if (cancelled !== null) leaving.push([cancelled, sequence]);
+          }
+          for (const [at, sequence] of leaving) if (at === launch) sequence.cancelled = true;
+          played.scheduler.retireCancelled(0);
+          if (played.scheduler.busy) played.launch();
+          expect(played.unfair).toEqual([]);
+        }
+      }),
+      { numRuns: 200 },
+    );
+  });
 
   it('everything ends, and the same traffic makes the same history', () => {
     fc.assert(

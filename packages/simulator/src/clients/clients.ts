@@ -1,7 +1,8 @@
 import { VOCABULARY } from '../product/model.ts';
+import type { ServerProcess } from '../product/server-process.ts';
 import type { World } from '../product/world.ts';
 import type { Life } from '../world/loop.ts';
-import type { Random } from '../world/random.ts';
+import { Random } from '../world/random.ts';
 import { ClientConnection, type ResponseHead, type ResponseListener } from './http.ts';
 import { expectedTokens, type TokenRequest } from './oracle.ts';
 
@@ -42,6 +43,10 @@ export interface LoadOptions {
   readonly isPeaceful: boolean;
   /** What servers have as `--stall-timeout`. */
   readonly stallNs: number;
+  /** No connection ends on its way. */
+  readonly hasWholePaths: boolean;
+  /** Servers store pages: clients come back to what they asked for long ago, several at once. */
+  readonly hasReturns: boolean;
 }
 
 const RETRY_NS = 200e6;
@@ -61,6 +66,7 @@ export class Load {
   /** So many begin as the last one did: requests alike meet each other. */
   readonly #echoShare: number;
   #lastPrefix: readonly number[] = [];
+  readonly #returns: Returns | null;
 
   constructor(world: World, options: LoadOptions, random: Random) {
     this.world = world;
@@ -70,6 +76,7 @@ export class Load {
       Array.from({ length: random.between(16, 80) }, () => random.between(1, VOCABULARY - 1)),
     );
     this.#echoShare = random.of([0, 0.6]);
+    this.#returns = options.hasReturns ? new Returns(new Random(world.seed, 'returns')) : null;
     for (let index = 0; index < options.clients; index++) {
       const client = new Client(this, index);
       client.begin();
@@ -81,14 +88,47 @@ export class Load {
   }
 
   /** A prompt, often with a beginning that others have, too. */
-  prompt(random: Random): number[] {
+  prompt(random: Random, key: string): number[] {
     const own = Array.from({ length: random.between(1, this.options.promptMax) }, () =>
       random.between(1, VOCABULARY - 1),
     );
     if (!random.chance(0.6)) return own;
     const isEcho = this.#lastPrefix.length > 0 && random.chance(this.#echoShare);
     this.#lastPrefix = isEcho ? this.#lastPrefix : random.of(this.#prefixes);
-    return [...this.#lastPrefix, ...own];
+    return [...(this.#returns?.next(key, this.#lastPrefix) ?? this.#lastPrefix), ...own];
+  }
+}
+
+/** Of requests with a beginning that others have, so many begin a return to an earlier one. */
+const RETURN_SHARE = 0.3;
+/** By then, what was asked for may be in stores alone. */
+const RETURN_AGE = 3;
+/** Requests that come back together: the second may find what is on its way for the first. */
+const RETURNING = 3;
+
+/** Beginnings of prompts that clients of one key come back to, several of them at once. */
+class Returns {
+  readonly #random: Random;
+  readonly #byKey = new Map<string, { readonly earlier: (readonly number[])[]; left: number }>();
+
+  constructor(random: Random) {
+    this.#random = random;
+  }
+
+  /** In place of `prefix`, with which a request of this key would begin. */
+  next(key: string, prefix: readonly number[]): readonly number[] {
+    const state = this.#byKey.get(key) ?? { earlier: [], left: 0 };
+    this.#byKey.set(key, state);
+    const { earlier } = state;
+    if (state.left > 0) {
+      state.left -= 1;
+      return earlier.at(-1)!;
+    }
+    const old = earlier.slice(0, -RETURN_AGE);
+    const returns = old.length > 0 && this.#random.chance(RETURN_SHARE);
+    if (returns) state.left = RETURNING - 1;
+    earlier.push(returns ? this.#random.of(old) : prefix);
+    return earlier.at(-1)!;
   }
 }
 
@@ -267,6 +307,10 @@ class Call implements ResponseListener {
   /** For so long nothing was read, however much had come. */
   #restedNs = 0;
   #host = '';
+  /** The server that answers; undefined: a gateway does. */
+  #server: ServerProcess | undefined;
+  /** Its process that does. */
+  #servedBy: Life | undefined;
   #endPatience: () => void = () => {};
 
   constructor(client: Client, load: Load, life: Life, random: Random, name: string) {
@@ -283,7 +327,7 @@ class Call implements ResponseListener {
     const { outputMax, longShare } = load.options;
     const mostTokens = random.chance(longShare) ? outputMax : Math.min(outputMax, SHORT_TOKENS);
     const maxTokens = random.between(1, mostTokens);
-    this.#wanted = { prompt: load.prompt(random), maxTokens, seed, stopTokens };
+    this.#wanted = { prompt: load.prompt(random, client.key), maxTokens, seed, stopTokens };
     this.#expected = expectedTokens(this.#wanted);
     const mayLeave = client.kind === 'vanishing' && random.chance(0.5);
     this.#leavesAfter = mayLeave ? random.below(maxTokens + 1) : null;
@@ -320,6 +364,8 @@ class Call implements ResponseListener {
   head(head: ResponseHead): void {
     this.#heard();
     this.#head = head;
+    this.#server = this.#load.world.servers.find(({ host }) => host === this.#host);
+    this.#servedBy = this.#server?.life;
   }
 
   body(text: string): void {
@@ -350,6 +396,7 @@ class Call implements ResponseListener {
     const { judge } = this.#load.world;
     if (this.#error !== null) {
       judge.reached(`error: ${this.#error}`);
+      this.#requireCause(this.#error);
       this.#outcome('failed', `error ${this.#error}`);
       return;
     }
@@ -370,7 +417,22 @@ class Call implements ResponseListener {
   lost(code: string): void {
     if (this.#isDone) return;
     if (this.#head === null) this.#outcome('unreachable', code);
-    else this.#outcome('cut', code);
+    else {
+      this.#outcome('cut', code);
+      // One that reads slowly may not get the last bytes in time.
+      const mayBeCut = !this.#load.options.hasWholePaths || this.#client.kind === 'slow';
+      if (!mayBeCut) this.#server?.cutOff(this.#servedBy!, this.#name);
+    }
+  }
+
+  /** Whoever is told that the engine failed takes it for a fault of the server. */
+  #requireCause(code: string): void {
+    const { judge, servers } = this.#load.world;
+    judge.require(
+      code !== 'engine_failed' || servers.some(({ trouble }) => trouble.hasEverFailed),
+      'answers',
+      () => `${this.#name} is told that the engine failed, and none has`,
+    );
   }
 
   broken(what: string): void {
@@ -443,6 +505,7 @@ class Call implements ResponseListener {
     }
     judge.reached(`error: ${code}`);
     judge.reached(`refused: ${status} ${code}`);
+    this.#requireCause(code);
     judge.require(
       NOT_NOW.has(status) && code !== 'internal_error',
       'answers',

@@ -57,6 +57,8 @@ export function runFleet(run: FleetRun): Readonly<Record<string, number>> {
         hasLimits: false,
         isPeaceful: false,
         stallNs: 60e9,
+        hasWholePaths: false,
+        hasReturns: false,
       },
       new Random(world.seed, 'load'),
     );

@@ -16,6 +16,8 @@ export type DeviceFault =
 export class DeviceTrouble {
   /** Whether the device that is open has failed in any way. */
   hasFailed = false;
+  /** Whether any device has, that is open or was. */
+  hasEverFailed = false;
   #next: DeviceFault | null = null;
   #isLost = false;
   #isHanging = false;
@@ -92,12 +94,12 @@ export class DeviceTrouble {
       if (this.#hangs()) await new Promise(() => {});
       if (this.#next === 'copy-failed' && this.#random.chance(0.3)) {
         this.#next = null;
-        this.hasFailed = true;
+        this.#note();
         throw new DeviceError('launch-failed', 'a copy failed, as the simulation wanted');
       }
       if (this.#next === 'lane-lost') {
         this.#next = null;
-        this.hasFailed = true;
+        this.#note();
         this.#lostLanes.add(lane.id);
       }
       if (this.#lostLanes.has(lane.id)) throw new DeviceError('closed', `lane ${lane.id} is lost`);
@@ -114,10 +116,16 @@ export class DeviceTrouble {
     };
   }
 
+  /** It fails now. */
+  #note(): void {
+    this.hasFailed = true;
+    this.hasEverFailed = true;
+  }
+
   #hangs(): boolean {
     if (this.#next === 'hang') {
       this.#next = null;
-      this.hasFailed = true;
+      this.#note();
       this.#isHanging = true;
     }
     return this.#isHanging;
@@ -127,7 +135,7 @@ export class DeviceTrouble {
   #check(): void {
     if (this.#next === 'context-lost') {
       this.#next = null;
-      this.hasFailed = true;
+      this.#note();
       this.#isLost = true;
     }
     if (this.#isLost) throw new DeviceError('launch-failed', 'the context is lost');

@@ -1,6 +1,7 @@
 import type { Device } from '@bridgekeeper/device';
 import type { Engine } from '@bridgekeeper/engine';
 import type { PreparedModel } from '@bridgekeeper/engine/measure';
+import { FairWatch } from '@bridgekeeper/engine/testing';
 import type { ServerProcess } from './server-process.ts';
 import type { World } from './world.ts';
 
@@ -22,23 +23,6 @@ export interface EngineWatch {
 /** Looks closely after so many launches, which takes time. */
 const LAUNCHES_A_LOOK = 8;
 
-/**
- * Rows are given to who had least, so that nobody waits for much more than what is in rows: so many
- * requests for each, of the longest that are sent.
- */
-const STARVED_REQUESTS_A_ROW = 3;
-
-/** Tokens that all had: each counts once, though preemptions have them computed again. */
-class TokensHad {
-  total = 0;
-  readonly #charged = new WeakMap<object, number>();
-
-  see(sequence: { readonly charged: number }): void {
-    this.total += sequence.charged - (this.#charged.get(sequence) ?? 0);
-    this.#charged.set(sequence, sequence.charged);
-  }
-}
-
 /** Holds an engine to what is true of its scheduler, its pages and its device. */
 export function watchEngine(
   { judge }: World,
@@ -49,16 +33,13 @@ export function watchEngine(
 ): EngineWatch {
   const { name } = process.life;
   const { maxWaiting, maxRows } = engine.card;
-  /** By key that waits and has no row: tokens of all when that began. */
-  const starving = new Map<string, number>();
-  let longest = 0;
-  const had = new TokensHad();
   let launches = 0;
   let isClosed = false;
   let hasFailed = false;
   void engine.failed.then(() => {
     hasFailed = true;
   });
+  new FairWatch(scheduler, (what) => judge.violated('fair', `${name}: ${what}`));
   const add = scheduler.add.bind(scheduler);
   scheduler.add = (sequence) => {
     process.onRequest();
@@ -86,18 +67,13 @@ export function watchEngine(
     );
     const tenants = new Map<number, string>();
     const rows = new Map<string, number>();
-    const waiting = new Map<string, number>();
     let held = 0;
     for (const sequence of scheduler.open()) {
-      const { promptTokens, sampling } = sequence.request;
       const before = phases.get(sequence) ?? 'new';
       if (before !== sequence.phase) judge.reached(`request: ${before} to ${sequence.phase}`);
       phases.set(sequence, sequence.phase);
-      had.see(sequence);
-      longest = Math.max(longest, promptTokens.length + (sampling.maxTokens ?? 0));
       const { owner = '', maxRows: most = maxRows } = sequence.request.share ?? {};
-      if (sequence.phase === 'waiting') waiting.set(owner, (waiting.get(owner) ?? 0) + 1);
-      else {
+      if (sequence.phase !== 'waiting') {
         const own = (rows.get(owner) ?? 0) + 1;
         rows.set(owner, own);
         judge.require(own <= most, 'quota-kept', () => `${name}: a key has ${own} rows of ${most}`);
@@ -127,20 +103,6 @@ export function watchEngine(
         );
         tenants.set(page, sequence.request.tenant);
       }
-    }
-    for (const [owner, since] of starving) {
-      if (!waiting.has(owner) || rows.has(owner)) starving.delete(owner);
-      else {
-        judge.require(
-          had.total - since <= STARVED_REQUESTS_A_ROW * (maxRows + 1) * longest,
-          'fair',
-          () =>
-            `${name}: a key waits without a row, and others had ${had.total - since} tokens since`,
-        );
-      }
-    }
-    for (const owner of waiting.keys()) {
-      if (!rows.has(owner) && !starving.has(owner)) starving.set(owner, had.total);
     }
     judge.require(
       held <= tree.pages - tree.available,

@@ -43,6 +43,10 @@ export class ServerProcess {
   #state: ServerState = 'down';
   /** It ended where receipts may have waited for the disk: unasked, or while the disk failed. */
   mayLackReceipts = false;
+  /** Lives that came to the end of a stop. */
+  readonly #stopped = new WeakSet<Life>();
+  /** Streams that were cut while it stops. */
+  #cut: string[] = [];
   readonly #world: World;
   readonly #onEnd: (() => void) | null;
   #settings: ServerSettings;
@@ -206,6 +210,8 @@ export class ServerProcess {
         hasEnded = true;
         judge.note(`${life.name} has stopped`);
         judge.reached('server stopped');
+        this.#stopped.add(life);
+        for (const stream of this.#cut) this.#untold(life, stream);
         if (this.life === life && !life.isDead) {
           this.mayLackReceipts ||= this.mayRefuse;
           this.#end();
@@ -223,6 +229,18 @@ export class ServerProcess {
     };
     checkAfter(STOP_SECONDS_MORE, () => this.trouble.hasFailed);
     checkAfter(HUNG_SECONDS_MORE, () => false);
+  }
+
+  /** One of its streams was cut off without a word, and nothing but the server can have done so. */
+  cutOff(life: Life, stream: string): void {
+    if (this.#stopped.has(life)) this.#untold(life, stream);
+    // Should it be killed before it has stopped, that may have been why.
+    else if (life === this.life && this.stoppingNs !== null) this.#cut.push(stream);
+  }
+
+  #untold(life: Life, stream: string): void {
+    const what = `${life.name} has stopped, and did not tell ${stream}, which was open`;
+    this.#world.judge.violated('stops-in-time', what);
   }
 
   /** It stops; the next one is another version, set up otherwise, with the state of this one. */
@@ -269,6 +287,7 @@ export class ServerProcess {
     this.engine = null;
     this.server = null;
     this.stoppingNs = null;
+    this.#cut = [];
     this.#world.bury(life);
   }
 

@@ -82,8 +82,9 @@ export function drawMachine(seed: number, isFleet: boolean): Machine {
   const ofLoads = new Random(seed, 'loading');
   return {
     slowness: random.of([1, 1e4, 1e6]),
-    // What happens to a fleet happens in seconds: answers last as long.
-    kernelSlowness: random.of(isFleet ? [1, 300, 3000] : [1, 1, 30]),
+    // What happens to a fleet happens in seconds: answers last as long, and some for longer than
+    // gateways take to say that a replica which drains has them.
+    kernelSlowness: random.of(isFleet ? [1, 300, 3000, 30_000] : [1, 1, 30]),
     socketBytes: random.of([1024, 4096, 16_384]),
     loading: !isFleet && ofLoads.chance(LOADED_SHARE) ? drawLoading(ofLoads) : null,
   };
