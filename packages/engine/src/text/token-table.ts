@@ -120,13 +120,16 @@ export class TokenTable {
 
   /** The token's text, or null when its bytes are not whole characters. */
   text(id: number): string | null {
-    const text = this.#texts[id];
-    if (text !== undefined) return text;
-    this.#fill(id);
-    const filled = this.#texts[id];
-    return filled === undefined ? '' : filled;
+    const known = this.#texts[id];
+    if (known !== undefined) return known;
+    const bytes = this.bytes(id);
+    if (this.#bytes[id] === undefined) return '';
+    const text = decodeExactly(bytes) ?? null;
+    this.#texts[id] = text;
+    return text;
   }
 
+  /** A start wants the bytes of all tokens, and an answer the texts of few. */
   #fill(id: number): Uint8Array {
     const token = this.#vocabulary.tokenString(id);
     // Ids come from outside: only those of the vocabulary may take memory.
@@ -134,7 +137,6 @@ export class TokenTable {
     const added = this.#vocabulary.addedContents.has(token);
     const bytes = this.#decoder.bytesOf(token, added);
     this.#bytes[id] = bytes;
-    this.#texts[id] = decodeExactly(bytes) ?? null;
     return bytes;
   }
 }
