@@ -68,4 +68,4 @@ for (const figure of ['listeningMs', 'firstTextMs', 'cpuMs']) {
   };
 }
 const machine = { cpu: cpus()[0].model, cores: cpus().length, node: process.version };
-console.log(JSON.stringify({ command: 'node start-packed.mjs', machine, pairs, summary, runs }, null, 1));
+console.log(JSON.stringify({ machine, pairs, summary, runs }, null, 1));
