@@ -82,8 +82,15 @@ class LiarServer {
   /** All that is written is on its way once this resolves. */
   async say(text: string): Promise<void> {
     const written = [...this.open].map(
-      // What can no longer be written is told, too.
-      (response) => new Promise<void>((resolve) => response.write(text, () => resolve())),
+      (response) =>
+        new Promise<void>((resolve) => {
+          // Of what is being written when the page goes Node says nothing.
+          response.once('close', resolve);
+          response.write(text, () => {
+            response.off('close', resolve);
+            resolve();
+          });
+        }),
     );
     await Promise.all(written);
   }
