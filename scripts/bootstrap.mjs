@@ -132,17 +132,23 @@ async function make(name, what) {
   if (status !== 0) fail(`${what} could not be made; see above.`);
 }
 
-/** Tests with the clients of others are installed while all else is compiled. */
-async function bringUpToDate(task) {
-  const clients = join(root, CLIENT_TESTS);
+/** Dependencies, what is compiled, and what is made of that. */
+async function build(task) {
   await install(root);
-  await Promise.all([task === 'test' ? install(clients) : undefined, compile(packages())]);
-  if (task === 'test') await compile([clients]);
+  await compile(packages());
   if (task === 'tidy' || task === 'mutate') return;
   await Promise.all([
     make('console.mjs', "the console's page"),
     make('program.mjs', 'the program'),
   ]);
+}
+
+/** What tests with the clients of others need takes as long, and waits for none of it. */
+async function bringUpToDate(task) {
+  if (task !== 'test') return build(task);
+  const clients = join(root, CLIENT_TESTS);
+  await Promise.all([build(task), install(clients)]);
+  await compile([clients]);
 }
 
 /** Runs the script in this very process, so that signals and the exit code need no forwarding. */
