@@ -359,10 +359,12 @@ interface Run {
   readonly roundKv?: (value: number) => number;
   /** Decimals of log-probabilities that must agree. */
   readonly decimals: number;
+  readonly capturedPrompts?: number;
 }
 
 /** Holds prompt, sampled and alternative tokens' log-probabilities against the reference's. */
-async function expectAgreement({ folder: options, kvFormat, roundKv, decimals }: Run) {
+async function expectAgreement(run: Run) {
+  const { folder: options, kvFormat, roundKv, decimals, capturedPrompts } = run;
   const folder = await mkdtemp(join(tmpdir(), 'bridgekeeper-architecture-'));
   try {
     await writeModelFolder(folder, { ...options, storedType: 'f32' });
@@ -373,7 +375,13 @@ async function expectAgreement({ folder: options, kvFormat, roundKv, decimals }:
     const sizes = { maxBatchTokens: 16, pageTokens: 8, maxModelTokens: 64, maxRows: 20 };
     const sampling = { maxTokens: OUTPUT_TOKENS, logprobs: 5, promptLogprobs: 3 };
     const { tokens, events } = await withEngine(
-      engineOptions(device, { model: folder, policy: 'resident', kvFormat, ...sizes }),
+      engineOptions(device, {
+        model: folder,
+        policy: 'resident',
+        kvFormat,
+        capturedPrompts,
+        ...sizes,
+      }),
       (engine) => generate(engine, request('a', prompt, sampling)),
     );
     const expected = reference.logprobs([...prompt, ...tokens]);
@@ -402,6 +410,11 @@ async function expectAgreement({ folder: options, kvFormat, roundKv, decimals }:
 describe('every architecture agrees with a plain float64 model', () => {
   it.each(CASES)('%s', async (_, folder) => {
     await expectAgreement({ folder, kvFormat: 'element', decimals: 4 });
+  });
+
+  // The last five tokens of a prompt are a graph of eight lines.
+  it.each(CASES)('%s, prompts captured', async (_, folder) => {
+    await expectAgreement({ folder, kvFormat: 'element', decimals: 4, capturedPrompts: 16 });
   });
 });
 

@@ -3,6 +3,7 @@ import {
   bytesPerElement,
   type Device,
   DeviceError,
+  type DeviceInfo,
   hash32,
   type StorageFormat,
   slice,
@@ -113,6 +114,8 @@ export interface EngineOptions extends EngineLimits {
   readonly kvFormat: StorageFormat;
   /** What requests with a grammar need; absent: such requests are refused. */
   readonly grammars?: GrammarOptions | undefined;
+  /** In place of what the device is best with, tokens (`RunnerShape.capturedPrompts`). */
+  readonly capturedPrompts?: number | undefined;
   /** What KV pages are believed to cost, in place of what is known: for measurements. */
   readonly kvPrices?: ((known: KvPrices) => KvPrices) | undefined;
   /** How weights come to the device; undefined: as where there is no bridge. */
@@ -463,6 +466,7 @@ function planShape(
     ranks,
     maxRows,
     maxBatchTokens,
+    capturedPrompts: options.capturedPrompts ?? capturedPromptsOf(device.info),
     maxModelTokens,
     pageTokens,
     ringSlots: RING_SLOTS,
@@ -486,6 +490,16 @@ function planShape(
     kvBytes: options.kvBytes,
   });
   return { shape: { ...sizes, kvStaging, kvPages: memory.kvPages }, memory };
+}
+
+/**
+ * The longest prompt that is launched as one graph. Longer ones keep a GPU busy for longer than it
+ * takes to launch them, on one GPU after another where there are several.
+ */
+function capturedPromptsOf({ kind, ranks }: DeviceInfo): number {
+  // Launching is a call there, and what pads a graph would be computed.
+  if (kind === 'cpu') return 0;
+  return ranks === 1 ? 256 : 1024;
 }
 
 /** Throws EngineError where rows cannot go back behind tokens that were not theirs. */

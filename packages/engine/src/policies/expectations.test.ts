@@ -653,9 +653,10 @@ test('under resident fewer launches run ahead once a step takes longer', async (
   await new Promise<void>((resolve) => {
     engine.submit(request('first', [1, 2, 3], { maxTokens: 400 }), (event) => {
       tokens += event.tokens.length;
-      // A launch of prompts and this row is no graph, and takes two steps of sampling.
+      // Its prompt was two graphs, and one token. A launch of prompts and this row is no graph, and
+      // takes two steps of sampling.
       const { graphLaunches, steps } = engine.stats();
-      inFlight.push(graphLaunches + (steps - tokens) - (tokens - 1));
+      inFlight.push(graphLaunches - 2 + (steps - tokens) - (tokens - 1));
       if (tokens === 100) {
         for (let row = 0; row < 31; row++) {
           engine.submit(request(`r${row}`, [1, 2, 3], { maxTokens: 400 }), () => undefined);

@@ -24,6 +24,7 @@ async function requestOf(name: string, more: Partial<MemoryRequest> = {}): Promi
       kvFormat: 'element',
       grammarBytes: 0,
       tokenBytes: 0,
+      capturedPrompts: 0,
       kvStaging: null,
       speculation: null,
       ranks: 1,

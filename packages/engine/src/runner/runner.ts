@@ -33,6 +33,7 @@ import {
   launchSampling,
   slices,
 } from './forward.ts';
+import { promptGraphSizes, promptLineCount } from './prompt-sizes.ts';
 import { canDraft, IN_FLIGHT, type RunnerShape } from './shapes.ts';
 import { type PromptLine, promptLines } from './step-command.ts';
 import type { StepRoutes } from './step-routes.ts';
@@ -92,6 +93,8 @@ function isSilent({ prefill, pageWrites, grammarWrites }: StepPlan, rows: Int32A
 /** A number: every launch looks its graphs up. There are at most 32 steps, and few drafts. */
 const graphKey = (bucket: number, steps: number, drafts: number) =>
   (bucket * 1024 + drafts) * 64 + steps;
+/** Which graph a plan's prompts are, or the first tokens of so many of them. */
+const promptKey = (what: 'forward' | 'sample', count: number) => `${what} ${count}`;
 const graphLabel = ({ bucket, drafts }: DecodeKind, steps: number) =>
   `decode ${bucket} x ${steps}${drafts > 0 ? ` with ${drafts} drafts` : ''}`;
 
@@ -110,8 +113,10 @@ const BESIDE_CHUNKS = { least: 512, most: 2048 } as const;
  * Chunks worth making ready for: small ones, and full ones, halves and quarters less of these, with
  * rows beside them and without.
  */
-function promptSizes({ maxBatchTokens }: RunnerShape): number[] {
-  const sizes = new Set([maxBatchTokens, ...SMALL_CHUNKS.filter((size) => size < maxBatchTokens)]);
+function promptSizes(shape: RunnerShape): number[] {
+  const { maxBatchTokens } = shape;
+  const small = [...SMALL_CHUNKS, ...promptGraphSizes(shape)];
+  const sizes = new Set([maxBatchTokens, ...small.filter((size) => size < maxBatchTokens)]);
   for (let size = maxBatchTokens; size > LARGE_CHUNK; size >>= 1) {
     for (const part of [(3 * size) >> 2, size >> 1]) {
       if (part < LARGE_CHUNK) continue;
@@ -122,6 +127,9 @@ function promptSizes({ maxBatchTokens }: RunnerShape): number[] {
   }
   return [...sizes];
 }
+
+/** Prompts that end in one launch, at most, whose first tokens are captured as one graph. */
+const MOST_SAMPLED_TOGETHER = 8;
 
 const padded = (lines: number) => Math.ceil(lines / LINE_STEP) * LINE_STEP;
 
@@ -148,6 +156,9 @@ export class Runner {
   /** The longest first. */
   readonly #graphSteps: readonly number[];
   readonly #graphs = new Map<number, Graph>();
+  /** Lines of the prompts that are captured, ascending. */
+  readonly #promptSizes: readonly number[];
+  readonly #promptGraphs = new Map<string, Graph>();
   readonly #uplink: Uplink;
   readonly #downlink: Downlink;
   /** The device's list of decode rows, as last uploaded. */
@@ -165,6 +176,7 @@ export class Runner {
     this.#buckets = task === 'generate' ? decodeBuckets(maxRows) : [];
     const least = (rows: number) => this.#buckets.find((size) => size >= rows) ?? 0;
     this.#bucketOf = Array.from({ length: maxRows + 1 }, (_, rows) => least(rows));
+    this.#promptSizes = promptGraphSizes(parts.shape);
     this.#uplink = new Uplink(device, parts);
     this.#downlink = new Downlink(device, parts);
   }
@@ -192,18 +204,22 @@ export class Runner {
     await this.capture();
   }
 
-  /** Captures every decode graph, over the weights and buffers that there are now. */
+  /** Captures every graph, over the weights and buffers that there are now. */
   async capture(): Promise<void> {
     for (const kind of this.#kinds().toReversed()) {
       for (const steps of this.#graphSteps) this.#captureDecode(kind, steps);
     }
+    for (const count of this.#promptSizes) this.#capturePrompt(count);
+    for (const prompts of this.#sampledTogether()) this.#captureFirstTokens(prompts);
     await this.#parts.stream.synchronize();
   }
 
   /** Frees every graph: what they launch is about to be freed. Nothing is under way. */
   discardGraphs(): void {
-    for (const graph of this.#graphs.values()) this.#device.discard(graph);
-    this.#graphs.clear();
+    for (const graphs of [this.#graphs, this.#promptGraphs]) {
+      for (const graph of graphs.values()) this.#device.discard(graph);
+      graphs.clear();
+    }
   }
 
   /**
@@ -213,11 +229,13 @@ export class Runner {
   *refine(): Generator<undefined, void> {
     const device = this.#device;
     const { stream, shape } = this.#parts;
+    let areHeadsOthers = false;
     for (const kind of this.#kinds()) {
       const { bucket, drafts } = kind;
       const launch = () => launchDecodeStep(this.#parts, bucket, drafts);
       const differs = yield* device.refine(stream, launch);
       if (!differs) continue;
+      areHeadsOthers = true;
       for (const steps of this.#graphSteps) {
         yield;
         const before = this.#graphs.get(graphKey(bucket, steps, drafts))!;
@@ -226,7 +244,19 @@ export class Runner {
       }
     }
     for (const count of promptSizes(shape)) {
-      yield* device.refine(stream, () => this.#launchPrompt(count));
+      const differs = yield* device.refine(stream, () => this.#launchPrompt(count));
+      const before = this.#promptGraphs.get(promptKey('forward', count));
+      if (!differs || before === undefined) continue;
+      yield;
+      this.#capturePrompt(count);
+      device.discard(before);
+    }
+    if (!areHeadsOthers) return;
+    for (const prompts of this.#sampledTogether()) {
+      yield;
+      const before = this.#promptGraphs.get(promptKey('sample', prompts))!;
+      this.#captureFirstTokens(prompts);
+      device.discard(before);
     }
   }
 
@@ -239,16 +269,17 @@ export class Runner {
     this.#undrained += 1;
     const number = this.#launches++;
     const lines = promptLines(plan);
+    const promptCount = promptLineCount(plan, this.#promptSizes);
     const rows = this.#changedDecodeRows(plan);
     const { clock } = this.#device;
     const calledNs = clock.nowNs();
     const command = isSilent(plan, rows)
       ? undefined
-      : yield* this.#uplink.send(number, plan, lines, rows, routes);
+      : yield* this.#uplink.send(number, plan, lines, promptCount, rows, routes);
     const queuedNs = clock.nowNs();
     const slots: FilledSlot[] = [];
     if (plan.prefill.length > 0) {
-      this.#launchPrompts(number, plan, lines, slots);
+      this.#launchPrompts(number, plan, lines, promptCount, slots);
     } else {
       const { decode, steps, drafts } = plan;
       this.launchDecode(this.bucketOf(decode.length), steps, drafts);
@@ -355,9 +386,33 @@ export class Runner {
     this.#graphs.set(graphKey(bucket, steps, drafts), graph);
   }
 
+  #capturePrompt(count: number): void {
+    const key = promptKey('forward', count);
+    const record = () => this.#launchPromptLines(count);
+    this.#promptGraphs.set(key, this.#device.capture(this.#parts.stream, `prompt ${key}`, record));
+  }
+
+  /** Numbers of prompts that may end in one launch and whose first tokens are one graph. */
+  #sampledTogether(): readonly number[] {
+    const { task, maxRows } = this.#parts.shape;
+    if (task !== 'generate' || this.#promptSizes.length === 0) return [];
+    return SMALL_CHUNKS.filter((prompts) => prompts <= Math.min(maxRows, MOST_SAMPLED_TOGETHER));
+  }
+
+  #captureFirstTokens(prompts: number): void {
+    const key = promptKey('sample', prompts);
+    const record = () => this.#launchPicked(prompts);
+    this.#promptGraphs.set(key, this.#device.capture(this.#parts.stream, `prompt ${key}`, record));
+  }
+
+  /** So many lines of prompts alone. */
+  #launchPromptLines(count: number): void {
+    launchForward(this.#parts, count, [{ first: 0, count, phase: 'prefill' }]);
+  }
+
   /** Everything that a chunk of prompts may launch. */
   #launchPrompt(count: number): void {
-    launchForward(this.#parts, count, [{ first: 0, count, phase: 'prefill' }]);
+    this.#launchPromptLines(count);
     this.#launchPicked(1);
     this.#launchLines(0, 1);
   }
@@ -370,14 +425,17 @@ export class Runner {
     launchSampling(this.#parts, selectRows, prompts);
   }
 
-  /** The plan's prompts, and a step of its decoding rows in the same pass over the weights. */
+  /**
+   * The plan's prompts, `count` lines of them, and a step of its decoding rows in the same pass
+   * over the weights.
+   */
   #launchPrompts(
     number: number,
     plan: StepPlan,
     lines: readonly PromptLine[],
+    count: number,
     slots: FilledSlot[],
   ): void {
-    const count = plan.prefill.reduce((sum, chunk) => sum + chunk.length, 0);
     const prompts = { first: 0, count, phase: 'prefill' } as const;
     const first = padded(count);
     const rows = { first, count: plan.decode.length, phase: 'decode' } as const;
@@ -388,16 +446,19 @@ export class Runner {
       });
       launchForward(this.#parts, first + padded(rows.count), [rows, prompts]);
     } else {
-      launchForward(this.#parts, count, [prompts]);
+      this.#launchGraphOr(promptKey('forward', count), () => this.#launchPromptLines(count));
     }
     const isSampled = ({ last, sequence }: PrefillChunk) =>
       last && sequence.request.pooling === undefined;
     const last = plan.prefill.filter(isSampled);
     if (last.length > 0) {
-      launchKept(this.#parts, `sample ${last.length}`, (parts) => {
-        const { select, selectRows } = slices(parts.buffers);
-        launchPickedHead(parts, select, last.length);
-        launchSampling(parts, selectRows, last.length);
+      const { length } = last;
+      this.#launchGraphOr(promptKey('sample', length), () => {
+        launchKept(this.#parts, `sample ${length}`, (parts) => {
+          const { select, selectRows } = slices(parts.buffers);
+          launchPickedHead(parts, select, length);
+          launchSampling(parts, selectRows, length);
+        });
       });
       slots.push(this.#fillSlot(last.map((chunk) => chunk.sequence)));
     }
@@ -408,6 +469,12 @@ export class Runner {
       });
       slots.push(this.#fillSlot(plan.decode));
     }
+  }
+
+  #launchGraphOr(key: string, launch: () => void): void {
+    const graph = this.#promptGraphs.get(key);
+    if (graph === undefined) launch();
+    else this.#parts.stream.launchGraph(graph);
   }
 
   /** What is wanted of the lines that a plan names beside those that are sampled. */

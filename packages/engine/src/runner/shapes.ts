@@ -36,6 +36,8 @@ export interface RunnerShape {
   readonly task: EngineTask;
   readonly maxRows: number;
   readonly maxBatchTokens: number;
+  /** Prompts of so many tokens at most are launched as one graph; 0: none are. */
+  readonly capturedPrompts: number;
   readonly maxModelTokens: number;
   readonly pageTokens: number;
   readonly kvPages: number;

@@ -52,13 +52,14 @@ export function promptLines(plan: StepPlan): readonly PromptLine[] {
 
 /**
  * Writes everything the device must be told before `plan` can run: the one packed command of a
- * step.
+ * step. Its prompts have `promptCount` lines, of which those behind its tokens are of no row.
  */
 export function writeStepCommand(
   writer: CommandWriter,
   plan: StepPlan,
   { shape, vocabulary }: Pick<ForwardParts, 'shape' | 'vocabulary'>,
   lines: readonly PromptLine[],
+  promptCount: number,
   decodeRows: Int32Array | undefined,
 ): void {
   for (const { sequence, first, count } of plan.pageWrites) {
@@ -66,7 +67,7 @@ export function writeStepCommand(
     writer.write(TARGET.PAGE_TABLE, sequence.row * pagesPerRow(shape) + first, pages);
   }
   if (plan.prefill.length > 0) {
-    writeBatch(writer, plan, vocabulary);
+    writeBatch(writer, plan, promptCount, vocabulary);
     if (shape.speculation !== null) writeHistories(writer, plan, historyTokens(shape));
   }
   if (lines.length > 0) {
@@ -84,8 +85,13 @@ export function writeStepCommand(
   if (decodeRows !== undefined) writer.write(TARGET.DECODE_ROWS, 0, decodeRows);
 }
 
-function writeBatch(writer: CommandWriter, plan: StepPlan, vocabulary: Vocabulary | null): void {
-  const count = plan.prefill.reduce((sum, chunk) => sum + chunk.length, 0);
+/** The prompts' lines, `count` of them with those of no row behind. */
+function writeBatch(
+  writer: CommandWriter,
+  plan: StepPlan,
+  count: number,
+  vocabulary: Vocabulary | null,
+): void {
   const tokens = writer.room(TARGET.TOKENS, 0, count);
   const rows = writer.room(TARGET.TOKEN_ROWS, 0, count);
   const positions = writer.room(TARGET.POSITIONS, 0, count);
@@ -103,6 +109,9 @@ function writeBatch(writer: CommandWriter, plan: StepPlan, vocabulary: Vocabular
     writeRow(writer, sequence);
     if (vocabulary !== null) writeGrammarRow(writer, sequence, vocabulary);
   }
+  tokens.fill(0, offset);
+  rows.fill(-1, offset);
+  positions.fill(0, offset);
   if (select.length === 0) return;
   writer.write(TARGET.SELECT, 0, select);
   writer.write(TARGET.SELECT_ROWS, 0, selectRows);

@@ -66,20 +66,22 @@ export class Uplink {
   }
 
   /**
-   * Sends the command of launch number `launch`, if there is anything to say. Returns when work
+   * Sends the command of launch number `launch`, if there is anything to say: of `promptCount`
+   * lines of prompts, of which those behind the plan's tokens are of no row. Returns when work
    * launched next sees it applied; `crossing` is then on its way or done.
    */
   *send(
     launch: number,
     plan: StepPlan,
     lines: readonly PromptLine[],
+    promptCount: number,
     decodeRows: Int32Array | undefined,
     routes: StepRoutes,
   ): Routine<{ crossing: PromiseLike<readonly CrossingRecord[]> } | undefined> {
     const at = launch % IN_FLIGHT;
     const { host, writer, command, stream: side, arrived } = this.#slots[at]!;
     const { command: route, mode } = routes;
-    writeStepCommand(writer, plan, this.#parts, lines, decodeRows);
+    writeStepCommand(writer, plan, this.#parts, lines, promptCount, decodeRows);
     if (writer.records === 0) return undefined;
     const grammars = plan.grammarWrites.map((write) => this.#sendGrammar(write, side, routes));
     const request: CopyRequest = {
