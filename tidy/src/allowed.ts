@@ -156,6 +156,7 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
     handles: [],
     copies: ['.'],
     matmul: ['kernels'],
+    'warm-up': ['.', 'matmul'],
     'core.ts': ['.', 'kernels', 'handles', 'copies', 'matmul'],
     launch: ['kernels', 'matmul', 'core.ts'],
     operations: ['kernels', 'matmul', 'core.ts', 'launch'],

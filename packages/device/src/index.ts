@@ -19,6 +19,7 @@ export {
 export { openCpuDevice } from './cpu/cpu-device.ts';
 export {
   type ConfidentialSettings,
+  CudaWarmUp,
   cudaAvailability,
   instrumentsOf,
   openCudaDevice,

@@ -11,6 +11,7 @@ export { EVERY_LANE_ARRIVES, openDevice } from './engine/open-device.ts';
 export { startConfiguredEngine } from './engine/start-configured-engine.ts';
 export type { PhaseTime } from './engine/start-timeline.ts';
 export { SyntheticEngine, syntheticStart } from './engine/synthetic-engine.ts';
+export { warmUpDevice } from './engine/warm-up.ts';
 export { Machine } from './evidence/machine.ts';
 export { type MadeReport, Reporter } from './evidence/reporter.ts';
 export { readSoftware, type VersionInfo } from './evidence/software.ts';

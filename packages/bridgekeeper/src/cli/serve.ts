@@ -7,6 +7,7 @@ import {
   SETTINGS,
   type Settings,
   startServer,
+  warmUpDevice,
 } from '@bridgekeeper/server';
 import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
 import type { CliIo } from '../io.ts';
@@ -58,6 +59,8 @@ async function serve(settings: Settings, remarks: readonly string[], io: CliIo):
     colour: io.environment.NO_COLOR === undefined,
   });
   for (const remark of remarks) log.warn(remark);
+  // While the model's description and tokenizer are read.
+  const warmUp = warmUpDevice(settings);
   const server = await startServer(settings, {
     startEngine: io.startEngine,
     log,
@@ -65,7 +68,7 @@ async function serve(settings: Settings, remarks: readonly string[], io: CliIo):
     startedNs: PROCESS_STARTED_NS,
     version: readVersion(),
     receiptsFile: defaultReceiptsFile(io.environment),
-  });
+  }).finally(() => warmUp?.end());
   announce(server, settings, log, io);
   const code = await untilEnd(server, settings, log, io);
   log.info('stopped');

@@ -9,6 +9,7 @@ export {
 } from './observe/confidential.ts';
 export { readGpuStatuses } from './observe/gpu-status.ts';
 export { openCudaDevice, openCudaRanks } from './open.ts';
+export { CudaWarmUp } from './warm-up/warm-up.ts';
 
 /** The instruments of a device that has a bridge of its own; null for the others. */
 export function instrumentsOf(device: Device): BridgeInstruments | null {

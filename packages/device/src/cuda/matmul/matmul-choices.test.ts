@@ -127,3 +127,18 @@ describe('MatmulChoices', () => {
     expect(nowhere.read()).toEqual(new Map());
   });
 });
+
+describe('what ships', () => {
+  const shipped = new URL('../../../algorithms/', import.meta.url);
+  const names = readdirSync(shipped);
+
+  it('is there, and each file is taken on the machine that it names', () => {
+    expect(names.length).toBeGreaterThan(0);
+    for (const name of names) {
+      const { machine, choices } = JSON.parse(readFileSync(new URL(name, shipped), 'utf8'));
+      const known = new MatmulChoices(null, machine);
+      expect(known.path).toBe(name);
+      expect(known.read().size).toBe(Object.keys(choices).length);
+    }
+  });
+});

@@ -19,8 +19,15 @@ const FACTS = [
   'events',
   'released',
   'peerCopies',
+  'retained',
 ] as const;
-const DRIVER_FACTS: readonly StubFact[] = ['launches', 'events', 'released', 'peerCopies'];
+const DRIVER_FACTS: readonly StubFact[] = [
+  'launches',
+  'events',
+  'released',
+  'peerCopies',
+  'retained',
+];
 export type StubFact = (typeof FACTS)[number];
 
 /**
@@ -60,16 +67,16 @@ const HOPPER: StubTraits = {
   isBusy: false,
 };
 
-const GIVES_HANDLE = [
-  ...(['cuDevicePrimaryCtxRetain', 'cuCtxCreate_v2', 'cuStreamCreateWithPriority'] as const),
-  'cuModuleLoadData',
-];
+const GIVES_HANDLE = ['cuCtxCreate_v2', 'cuStreamCreateWithPriority', 'cuModuleLoadData'];
 
 const DRIVER_BODIES: Readonly<Record<string, string>> = {
   cuDriverGetVersion: '(int* v) { *v = 13000; return 0; }',
   cuDeviceGet: '(int* d, int ordinal) { *d = ordinal; return 0; }',
   cuDeviceCanAccessPeer: '(int* can, int from, int to) { *can = from != to; return 0; }',
   cuDeviceGetName: '(char* t, int n, int d) { strcpy(t, "Stub"); return 0; }',
+  cuDevicePrimaryCtxRetain:
+    '(u64* p, int d) { *p = ++handles; __sync_add_and_fetch(&retained, 1); return 0; }',
+  cuDevicePrimaryCtxRelease_v2: '(int d) { __sync_sub_and_fetch(&retained, 1); return 0; }',
   cuMemGetInfo_v2: '(u64* f, u64* t) { *f = 80000000000ull; *t = 85000000000ull; return 0; }',
   cuMemAlloc_v2:
     '(void** p, u64 n) { return n > 1ull << 34 || posix_memalign(p, 256, n) ? 2 : 0; }',
@@ -120,10 +127,10 @@ function driverSource(traits: StubTraits): string {
     '#include <stdlib.h>\n#include <string.h>\n#include <unistd.h>',
     'static volatile int stuck; int stubStick(int is) { stuck = is; return 0; }',
     'typedef unsigned long long u64; static u64 handles; ',
-    'static int launches, events, released, peerCopies;',
+    'static int launches, events, released, peerCopies, retained;',
     ...functions,
     'int stubRead(int fact, int* out)',
-    '{ int all[] = {launches, 0, 0, 0, events, released, peerCopies};',
+    '{ int all[] = {launches, 0, 0, 0, events, released, peerCopies, retained};',
     '*out = all[fact]; return 0; }',
   ].join('\n');
 }

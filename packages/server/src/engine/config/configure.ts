@@ -131,7 +131,8 @@ function tiersOf(settings: Settings): EngineLimits['tiers'] {
   return { hostBytes, disk, spillLaneShare: kvSpillShare, policy: kvTierPolicy };
 }
 
-function chooseDevice(wish: Settings['device']): Decision<DeviceKind> {
+/** Where the model runs. */
+export function chooseDevice(wish: Settings['device']): Decision<DeviceKind> {
   if (wish !== 'auto') return { value: wish, reason: `--device ${wish}` };
   const cuda = cudaAvailability();
   if (cuda.available) return { value: 'cuda', reason: `found ${cuda.detail}` };
