@@ -40,9 +40,14 @@ async function answers(ranks: number, options: Partial<EngineOptions>) {
   );
 }
 
-async function expectSameOnRanks(ranks: number, options: Partial<EngineOptions>): Promise<void> {
+/** `onRanks`: what is otherwise on them. */
+async function expectSameOnRanks(
+  ranks: number,
+  options: Partial<EngineOptions>,
+  onRanks: Partial<EngineOptions> = {},
+): Promise<void> {
   const expected = await answers(1, options);
-  const found = await answers(ranks, options);
+  const found = await answers(ranks, { ...options, ...onRanks });
   expect(found.map(({ tokens }) => tokens)).toEqual(expected.map(({ tokens }) => tokens));
   for (const [i, { logprobs }] of found.entries()) {
     expect(logprobs).toHaveLength(TOKENS);
@@ -112,6 +117,15 @@ describe('ranks answer as one device does', () => {
   it('the bundled model, resident', () => expectSameOnRanks(2, { policy: 'resident' }));
   it.each(MODELS)('%s, on %i ranks', async (_, ranks, folder) =>
     expectSameOnRanks(ranks, { model: await folderOf(folder) }),
+  );
+
+  // Prompts of 6, 3 and 9 tokens are graphs of 8, 4 and 16 lines.
+  it.each([MODELS[0]!, MODELS[5]!])(
+    '%s, on %i ranks, prompts captured',
+    async (_, ranks, folder) => {
+      const model = await folderOf(folder);
+      await expectSameOnRanks(ranks, { model }, { capturedPrompts: 32 });
+    },
   );
 });
 
