@@ -161,6 +161,9 @@ export interface MemoryBudget {
   readonly kvBytes: number;
   readonly kvPages: number;
   readonly kvTokens: number;
+  /** Of a model that keeps a constant state: those that are kept, and what they take. */
+  readonly snapshots: number;
+  readonly snapshotBytes: number;
   /** Why there are no more pages: memory ends, this much was asked for, or rows use no more. */
   readonly kvLimit: 'memory' | 'request' | 'rows';
   readonly maxModelTokens: number;

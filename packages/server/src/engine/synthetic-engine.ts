@@ -63,6 +63,8 @@ const CARD: EngineCard = {
     kvBytes: 2 ** 20,
     kvPages: 2048,
     kvTokens: 2048 * 16,
+    snapshots: 0,
+    snapshotBytes: 0,
     kvLimit: 'rows',
     maxModelTokens: 512,
     concurrency: 64,

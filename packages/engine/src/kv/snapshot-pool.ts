@@ -1,0 +1,178 @@
+import { invariant } from '@bridgekeeper/bridge';
+import { NOWHERE, type PageNode } from './page-node.ts';
+
+/** What prompts take here, as far as it is known now. */
+export interface PromptPrices {
+  /** To compute the page with so many pages before it. */
+  recomputeNs(index: number): number;
+  /** The least that a launch takes. */
+  launchNs(): number;
+}
+
+export interface SnapshotPoolOptions {
+  /** Snapshots that there is memory for. */
+  readonly places: number;
+  readonly pageTokens: number;
+  readonly prices: PromptPrices;
+  /** What it costs to take one, in launches: the one that ends there, and the copy. */
+  readonly costLaunches: number;
+}
+
+/** A sequence as far as its snapshots go, in pages. */
+export interface SnapshotSequence {
+  readonly length: number;
+  /** After so many pages its prefix had a snapshot last; 0: it has none. */
+  snapshotPages: number;
+  /** After so many pages others go on in another way than it does; 0: none is known to. */
+  branchPages: number;
+}
+
+/** Sequences that are expected to go on from where a prompt ends, and from where several part. */
+const INTEREST = { end: 1, branch: 2 } as const;
+/** The number of those that came is believed up to this, so that what was popular can go. */
+const MOST_INTEREST = 8;
+/** Of the expected, those that come while the snapshot is there. */
+const CHANCE = 1 / 4;
+
+interface Kept {
+  readonly node: PageNode;
+  /** Sequences that are expected to go on from here. */
+  interest: number;
+  hasBeenUsed: boolean;
+  /** The pool's when it was taken or used last. */
+  floor: number;
+}
+
+/**
+ * Which states of constant size are kept of those that rows went through. A snapshot is the whole
+ * state of a row as it was after a page of some prefix: without one, the pages of a prefix cannot
+ * be continued. All are of one size, so that what goes first is what saves the least (GreedyDual):
+ * the pages between the snapshot before it and itself, times those that are expected to go on from
+ * it. Whenever one goes, what it was worth becomes the floor that others are added to when they are
+ * taken or used, so that what is not used gets old.
+ *
+ * Decides and accounts only: whoever takes a snapshot copies it behind all that was queued before.
+ */
+export class SnapshotPool {
+  readonly counters = { taken: 0, used: 0, evicted: 0 };
+  readonly #pageTokens: number;
+  readonly #prices: PromptPrices;
+  readonly #costLaunches: number;
+  readonly #free: number[] = [];
+  readonly #kept: (Kept | undefined)[];
+  /** The same; what was taken or used longest ago comes first. */
+  readonly #order = new Set<Kept>();
+  #floor = 0;
+
+  constructor({ places, pageTokens, prices, costLaunches }: SnapshotPoolOptions) {
+    this.#pageTokens = pageTokens;
+    this.#prices = prices;
+    this.#costLaunches = costLaunches;
+    this.#kept = new Array(places).fill(undefined);
+    for (let place = places - 1; place >= 0; place--) this.#free.push(place);
+  }
+
+  get held(): number {
+    return this.#kept.length - this.#free.length;
+  }
+
+  /**
+   * Tokens of a sequence, of which so many are computed, at which its next chunk is to end, so that
+   * a snapshot can be taken there; Infinity: anywhere.
+   */
+  borderOf(sequence: SnapshotSequence, computed: number): number {
+    const { branchPages, length } = sequence;
+    const endPages = Math.floor((length - 1) / this.#pageTokens);
+    for (const pages of [branchPages, endPages]) {
+      const border = pages * this.#pageTokens;
+      if (border > computed && this.pays(sequence, pages)) return border;
+    }
+    return Infinity;
+  }
+
+  /** Whether a snapshot of a sequence after so many pages is likely to save what it costs. */
+  pays({ snapshotPages, branchPages }: SnapshotSequence, pages: number): boolean {
+    if (pages <= snapshotPages) return false;
+    // What a page takes grows evenly with those before it.
+    const middle = (snapshotPages + pages - 1) / 2;
+    const savedNs = (pages - snapshotPages) * this.#prices.recomputeNs(middle);
+    // Where nothing is known yet, whatever can be kept is.
+    if (savedNs === 0) return true;
+    const interest = pages === branchPages ? INTEREST.branch : INTEREST.end;
+    return savedNs * interest * CHANCE >= this.#costLaunches * this.#prices.launchNs();
+  }
+
+  /**
+   * A place for the state after the node, whose sequence parts from others there (`isBranch`) or
+   * not; what was there is overwritten. NOWHERE: it has a snapshot already.
+   */
+  take(node: PageNode, isBranch: boolean): number {
+    if (node.snapshot !== NOWHERE) return NOWHERE;
+    if (this.#free.length === 0) this.#evict();
+    const place = this.#free.pop();
+    if (place === undefined) return NOWHERE;
+    const before = nodeBefore(node);
+    // Its sequence is expected to go on from here, and there no longer.
+    const earlier = before === null ? undefined : this.#kept[before.snapshot];
+    if (earlier !== undefined) earlier.interest = Math.max(0, earlier.interest - 1);
+    const interest = isBranch ? INTEREST.branch : INTEREST.end;
+    const kept = { node, interest, hasBeenUsed: false, floor: this.#floor };
+    this.#kept[place] = kept;
+    this.#order.add(kept);
+    node.snapshot = place;
+    this.counters.taken += 1;
+    return place;
+  }
+
+  /** A sequence goes on from the node. Its place. */
+  use(node: PageNode): number {
+    const kept = this.#kept[node.snapshot];
+    invariant(kept?.node === node, 'only prefixes with a snapshot are continued');
+    // The first to come is one of those that were expected.
+    if (kept.hasBeenUsed) kept.interest = Math.min(MOST_INTEREST, kept.interest + 1);
+    kept.hasBeenUsed = true;
+    kept.floor = this.#floor;
+    this.#order.delete(kept);
+    this.#order.add(kept);
+    this.counters.used += 1;
+    return node.snapshot;
+  }
+
+  /** Forgets the node's snapshot, if it has one. */
+  drop(node: PageNode): void {
+    const kept = this.#kept[node.snapshot];
+    if (kept === undefined) return;
+    this.#order.delete(kept);
+    this.#kept[node.snapshot] = undefined;
+    this.#free.push(node.snapshot);
+    node.snapshot = NOWHERE;
+  }
+
+  #evict(): void {
+    let least: Kept | undefined;
+    let leastWorth = Infinity;
+    for (const kept of this.#order) {
+      const worth = kept.floor + kept.interest * savedPages(kept.node);
+      if (worth >= leastWorth) continue;
+      least = kept;
+      leastWorth = worth;
+    }
+    if (least === undefined) return;
+    this.#floor = leastWorth;
+    this.counters.evicted += 1;
+    this.drop(least.node);
+  }
+}
+
+/** The last node before this one that has a snapshot. */
+function nodeBefore({ parent }: PageNode): PageNode | null {
+  let node = parent;
+  while (node !== null && node.snapshot === NOWHERE) node = node.parent;
+  return node;
+}
+
+/** Pages that need not be computed because of its snapshot. */
+function savedPages(node: PageNode): number {
+  const before = nodeBefore(node);
+  return node.index - (before === null ? -1 : before.index);
+}
