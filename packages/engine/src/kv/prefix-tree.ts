@@ -59,7 +59,9 @@ export interface PrefixMatch {
   readonly onDevice: number;
   /** Of the latter, pages that no sequence holds: holding them takes available pages. */
   readonly fromCache: number;
-  /** More leading pages than these are known, after which others go on in another way. */
+  /** So many leading pages are known, of which more cannot be continued; absent: none. */
+  readonly knownPages?: number | undefined;
+  /** The same, if others go on from there in another way; 0: none does. */
   readonly branchPages?: number | undefined;
 }
 
@@ -200,8 +202,8 @@ export class PrefixTree {
       last = node;
       if (this.#isContinuable(node)) found = { pages: pages + 1, onDevice, fromCache };
     }
-    const isParting = pages > found.pages && last !== undefined && isContinued(last);
-    return isParting ? { ...found, branchPages: pages } : found;
+    if (pages === found.pages) return found;
+    return { ...found, knownPages: pages, branchPages: isContinued(last!) ? pages : 0 };
   }
 
   /** Whether what comes after the node can be computed from what is kept. */
@@ -215,9 +217,11 @@ export class PrefixTree {
    * that are in stores come by themselves, or are computed too, whichever is sooner while so many
    * other requests wait for the device.
    */
-  claim(sequence: PagedSequence, { pages, branchPages = 0 }: PrefixMatch, others = 0): number {
+  claim(sequence: PagedSequence, match: PrefixMatch, others = 0): number {
+    const { pages, knownPages = 0, branchPages = 0 } = match;
     sequence.snapshotPages = pages;
     sequence.branchPages = branchPages;
+    if (knownPages > 0 && pages + branchPages === 0) this.#snapshots!.miss();
     for (let index = 0; index < pages; index++) {
       const node = this.#nodes.get(sequence.pageKeys[index]!);
       invariant(node?.isResident === true, 'what was matched stays until it is claimed');
@@ -334,9 +338,7 @@ export class PrefixTree {
     if (!Number.isInteger(pages) || !snapshots.pays(sequence, pages)) return NOWHERE;
     const node = this.#nodes.get(this.#keyOf(sequence, pages - 1));
     if (node === undefined || !node.isResident) return NOWHERE;
-    const place = snapshots.take(node, pages === sequence.branchPages);
-    sequence.snapshotPages = pages;
-    return place;
+    return snapshots.take(node, sequence);
   }
 
   /** Gives back all that the sequence has: it ended, or starts over later. */

@@ -31,11 +31,13 @@ export interface SnapshotSequence {
 const INTEREST = { end: 1, branch: 2 } as const;
 /** The number of those that came is believed up to this, so that what was popular can go. */
 const MOST_INTEREST = 8;
-/** Of the expected, those that come while the snapshot is there. */
-const CHANCE = 1 / 4;
+/** Of snapshots at ends of prompts, so many are remembered as used or not. */
+const REMEMBERED = 64;
 
 interface Kept {
   readonly node: PageNode;
+  /** Its prompt was divided for it, and not where others parted from it. */
+  readonly isEnd: boolean;
   /** Sequences that are expected to go on from here. */
   interest: number;
   hasBeenUsed: boolean;
@@ -51,6 +53,9 @@ interface Kept {
  * it. Whenever one goes, what it was worth becomes the floor that others are added to when they are
  * taken or used, so that what is not used gets old.
  *
+ * A prompt is divided for a snapshot, which costs a launch and a copy, where what it saves is more
+ * than that, times the chance that it is used. The chance is learnt from what became of others.
+ *
  * Decides and accounts only: whoever takes a snapshot copies it behind all that was queued before.
  */
 export class SnapshotPool {
@@ -63,6 +68,9 @@ export class SnapshotPool {
   /** The same; what was taken or used longest ago comes first. */
   readonly #order = new Set<Kept>();
   #floor = 0;
+  /** What became of snapshots at ends of prompts; it begins with one of each. */
+  #used = 1;
+  #unused = 1;
 
   constructor({ places, pageTokens, prices, costLaunches }: SnapshotPoolOptions) {
     this.#pageTokens = pageTokens;
@@ -81,13 +89,16 @@ export class SnapshotPool {
    * a snapshot can be taken there; Infinity: anywhere.
    */
   borderOf(sequence: SnapshotSequence, computed: number): number {
-    const { branchPages, length } = sequence;
-    const endPages = Math.floor((length - 1) / this.#pageTokens);
-    for (const pages of [branchPages, endPages]) {
+    for (const pages of [sequence.branchPages, this.#endOf(sequence)]) {
       const border = pages * this.#pageTokens;
       if (border > computed && this.pays(sequence, pages)) return border;
     }
     return Infinity;
+  }
+
+  /** The last page that can be continued: there is no logits line without a token. */
+  #endOf({ length }: SnapshotSequence): number {
+    return Math.floor((length - 1) / this.#pageTokens);
   }
 
   /** Whether a snapshot of a sequence after so many pages is likely to save what it costs. */
@@ -99,14 +110,17 @@ export class SnapshotPool {
     // Where nothing is known yet, whatever can be kept is.
     if (savedNs === 0) return true;
     const interest = pages === branchPages ? INTEREST.branch : INTEREST.end;
-    return savedNs * interest * CHANCE >= this.#costLaunches * this.#prices.launchNs();
+    const chance = Math.min(1, (interest * this.#used) / (this.#used + this.#unused));
+    return savedNs * chance >= this.#costLaunches * this.#prices.launchNs();
   }
 
   /**
-   * A place for the state after the node, whose sequence parts from others there (`isBranch`) or
-   * not; what was there is overwritten. NOWHERE: it has a snapshot already.
+   * A place for the state after the node, to which the sequence has come; what was there is
+   * overwritten. NOWHERE: it has a snapshot already.
    */
-  take(node: PageNode, isBranch: boolean): number {
+  take(node: PageNode, sequence: SnapshotSequence): number {
+    const pages = node.index + 1;
+    sequence.snapshotPages = pages;
     if (node.snapshot !== NOWHERE) return NOWHERE;
     if (this.#free.length === 0) this.#evict();
     const place = this.#free.pop();
@@ -115,8 +129,10 @@ export class SnapshotPool {
     // Its sequence is expected to go on from here, and there no longer.
     const earlier = before === null ? undefined : this.#kept[before.snapshot];
     if (earlier !== undefined) earlier.interest = Math.max(0, earlier.interest - 1);
+    const isBranch = pages === sequence.branchPages;
     const interest = isBranch ? INTEREST.branch : INTEREST.end;
-    const kept = { node, interest, hasBeenUsed: false, floor: this.#floor };
+    const isEnd = !isBranch && pages === this.#endOf(sequence);
+    const kept = { node, isEnd, interest, hasBeenUsed: false, floor: this.#floor };
     this.#kept[place] = kept;
     this.#order.add(kept);
     node.snapshot = place;
@@ -130,6 +146,7 @@ export class SnapshotPool {
     invariant(kept?.node === node, 'only prefixes with a snapshot are continued');
     // The first to come is one of those that were expected.
     if (kept.hasBeenUsed) kept.interest = Math.min(MOST_INTEREST, kept.interest + 1);
+    else if (kept.isEnd) this.#learn(true);
     kept.hasBeenUsed = true;
     kept.floor = this.#floor;
     this.#order.delete(kept);
@@ -138,14 +155,28 @@ export class SnapshotPool {
     return node.snapshot;
   }
 
+  /** A prompt came again, and there was none at its end: there it would have been used. */
+  miss(): void {
+    this.#learn(true);
+  }
+
   /** Forgets the node's snapshot, if it has one. */
   drop(node: PageNode): void {
     const kept = this.#kept[node.snapshot];
     if (kept === undefined) return;
+    if (kept.isEnd && !kept.hasBeenUsed) this.#learn(false);
     this.#order.delete(kept);
     this.#kept[node.snapshot] = undefined;
     this.#free.push(node.snapshot);
     node.snapshot = NOWHERE;
+  }
+
+  #learn(wasUsed: boolean): void {
+    if (wasUsed) this.#used += 1;
+    else this.#unused += 1;
+    if (this.#used + this.#unused <= REMEMBERED) return;
+    this.#used /= 2;
+    this.#unused /= 2;
   }
 
   #evict(): void {

@@ -111,14 +111,32 @@ describe('a prompt', () => {
   });
 
   test('is divided only where what is saved is likely to be more than it costs', () => {
-    // Of a snapshot at the end one in four is used, and of one where prompts part one in two.
+    // Of snapshots at ends every other one is believed to be used, and all where prompts part.
     const worth = (pagePrice: number, ...prompts: (readonly number[])[]) =>
       serve(opened({ pages: 64, places: 8, pagePrice }), ...prompts);
-    expect(worth(1, range(18))).toEqual([['0+16', '16+2']]);
-    expect(worth(0.9, range(18))).toEqual([['0+18']]);
+    expect(worth(0.5, range(18))).toEqual([['0+16', '16+2']]);
+    expect(worth(0.49, range(18))).toEqual([['0+18']]);
     const user = (from: number) => [...range(9), ...range(2, from)];
-    expect(worth(1, user(50), user(60))[1]).toEqual(['0+8', '8+3']);
-    expect(worth(0.9, user(50), user(60))[1]).toEqual(['0+11']);
+    expect(worth(0.5, user(50), user(60))).toEqual([['0+11'], ['0+8', '8+3']]);
+    expect(worth(0.49, user(50), user(60))).toEqual([['0+11'], ['0+11']]);
+  });
+
+  test('is divided the less often the fewer come again', () => {
+    const one = (of: number) => range(18, of * 100);
+    const isDivided = ([chunks]: readonly (readonly string[])[]) => chunks!.length === 2;
+    const lonely = opened({ pages: 64, places: 1, pagePrice: 0.6 });
+    expect(range(6).map((of) => isDivided(serve(lonely, one(of))))).toEqual([
+      ...[true, true],
+      ...[false, false, false, false],
+    ]);
+    // That they come after all is seen by their pages.
+    expect(range(3).map(() => isDivided(serve(lonely, one(9))))).toEqual([false, true, false]);
+    // Each comes twice, and then snapshots of less are worth it.
+    const short = range(10, 5000);
+    const wanted = opened({ pages: 200, places: 32, pagePrice: 0.6 });
+    expect(isDivided(serve(wanted, short))).toBe(false);
+    for (const of of range(8)) serve(wanted, one(of), one(of));
+    expect(isDivided(serve(wanted, range(10, 6000)))).toBe(true);
   });
 
   test('that is longer than a launch ends each between pages', () => {
