@@ -1,7 +1,7 @@
-// Conversations with a model that has delta nets, on the modelled device: what their first tokens
-// take with prefix caching and without, turn by turn:
-// node docs/results/families/hybrid-prefixes.mjs <model folder> <law> [users,...]
-const [model, law, users = '1,16'] = process.argv.slice(2);
+// Conversations with a model that has delta nets: what their first tokens take with prefix caching
+// and without, turn by turn, where all users share a system prompt:
+// node docs/results/families/hybrid-prefixes.mjs <model folder> <law> [users,...] [device]
+const [model, law, users = '1,16', deviceName = 'model'] = process.argv.slice(2);
 const P = process.env.PACKAGES ?? new URL('../../../packages', import.meta.url);
 const server = await import(`${P}/server/dist/index.js`);
 const { createEngine, GREEDY } = await import(`${P}/engine/dist/index.js`);
@@ -20,7 +20,7 @@ async function play(enablePrefixCaching, many) {
   const settings = server.settingsWith({
     model,
     loadFormat: 'dummy',
-    device: 'model',
+    device: deviceName,
     law,
     enablePrefixCaching,
     maxNumSeqs: 64,
@@ -76,6 +76,7 @@ async function play(enablePrefixCaching, many) {
     preemptions,
     memory: { snapshots, snapshotBytes, kvBytes, kvTokens },
     said: said.at(-1),
+    device: device.info.name,
   };
 }
 
