@@ -1,7 +1,8 @@
 // Conversations with a model that has delta nets: what their first tokens take with prefix caching
 // and without, turn by turn, where all users share a system prompt:
-// node docs/results/families/hybrid-prefixes.mjs <model folder> <law> [users,...] [device]
-const [model, law, users = '1,16', deviceName = 'model'] = process.argv.slice(2);
+// node docs/results/families/hybrid-prefixes.mjs <model folder> <law> [users,...] [device] [few,...]
+// Of more than one user also with few snapshots (--state-snapshots).
+const [model, law, users = '1,16', deviceName = 'model', few = ''] = process.argv.slice(2);
 const P = process.env.PACKAGES ?? new URL('../../../packages', import.meta.url);
 const server = await import(`${P}/server/dist/index.js`);
 const { createEngine, GREEDY } = await import(`${P}/engine/dist/index.js`);
@@ -16,13 +17,14 @@ const text = (of, length) =>
 const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
 const rounded = (value) => Math.round(value * 10) / 10;
 
-async function play(enablePrefixCaching, many) {
+async function play(enablePrefixCaching, many, stateSnapshots) {
   const settings = server.settingsWith({
     model,
     loadFormat: 'dummy',
     device: deviceName,
     law,
     enablePrefixCaching,
+    ...(stateSnapshots === undefined ? {} : { stateSnapshots }),
     maxNumSeqs: 64,
     maxModelLen: 32_768,
   });
@@ -57,7 +59,8 @@ async function play(enablePrefixCaching, many) {
   };
   await Promise.all(Array.from({ length: many }, (_, user) => converse(user)));
   const seconds = (device.clock.nowNs() - startNs) / 1e9;
-  const { promptTokens, prefixHitTokens, steps, preemptions } = engine.stats();
+  const stats = engine.stats();
+  const { promptTokens, prefixHitTokens, steps, preemptions } = stats;
   const { snapshots, snapshotBytes, kvBytes, kvTokens } = engine.card.memory;
   await engine.shutdown(0);
   return {
@@ -74,6 +77,7 @@ async function play(enablePrefixCaching, many) {
     prefixHitTokens,
     steps,
     preemptions,
+    snapshots: stats.snapshots,
     memory: { snapshots, snapshotBytes, kvBytes, kvTokens },
     said: said.at(-1),
     device: device.info.name,
@@ -83,5 +87,7 @@ async function play(enablePrefixCaching, many) {
 const runs = [];
 for (const many of users.split(',').map(Number)) {
   for (const caching of [false, true]) runs.push(await play(caching, many));
+  const fewer = many === 1 ? [] : few.split(',').filter((text) => text !== '');
+  for (const count of fewer) runs.push(await play(true, many, Number(count)));
 }
 console.log(JSON.stringify({ turns: TURNS, tokens: { SYSTEM, SAID, ANSWER }, law, runs }, null, 1));

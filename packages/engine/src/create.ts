@@ -50,7 +50,7 @@ import {
   type MemoryBudget,
 } from './request/request.ts';
 import type { ForwardParts } from './runner/forward.ts';
-import { budgetMemory } from './runner/memory.ts';
+import { budgetMemory, type MemoryRequest } from './runner/memory.ts';
 import { Runner } from './runner/runner.ts';
 import {
   allocateBuffers,
@@ -83,8 +83,8 @@ export interface EngineLimits {
   readonly kvBytes: number | undefined;
   readonly prefixCaching: boolean;
   /**
-   * Snapshots to keep of the states of a model with delta nets, at most: what its prefixes are
-   * continued from. undefined: some for each row.
+   * States to keep of a model with delta nets, from which its prefixes are continued, as far as
+   * there is memory. undefined: some for each row; of other models.
    */
   readonly snapshots?: number | undefined;
   readonly chunkedPrefill: boolean;
@@ -523,14 +523,30 @@ function planShape(
   return { shape: { ...sizes, kvStaging, kvPages, snapshots }, memory };
 }
 
-/** Where there is memory for more: prefixes are many, of those in rows and of those before. */
+/** Unless so many are asked for: prefixes are those of rows, and of requests before them. */
 const SNAPSHOTS_PER_ROW = 16;
+/** Likewise, of the memory for KV: without their pages snapshots are of no use. */
+const SNAPSHOT_SHARE = 1 / 4;
 
-/** Prompts that are computed whole are not divided where a snapshot could be taken. */
-function snapshotsWanted(options: EngineOptions, { deltaNet }: ModelSpec): number | undefined {
-  const { prefixCaching, chunkedPrefill, snapshots, maxRows } = options;
-  if (deltaNet === null || !prefixCaching || !chunkedPrefill) return undefined;
-  return snapshots ?? SNAPSHOTS_PER_ROW * maxRows;
+/** Throws EngineError where what is asked for could be of no use. */
+function snapshotsWanted(
+  { prefixCaching, chunkedPrefill, snapshots, maxRows }: EngineOptions,
+  { deltaNet }: ModelSpec,
+): MemoryRequest['snapshots'] {
+  const refuse = (why: string) =>
+    new EngineError('bad-model', `--state-snapshots: ${why}; leave it out`, 'state_snapshots');
+  if (deltaNet === null) {
+    if (snapshots !== undefined) throw refuse('this model keeps no states beside KV');
+    return undefined;
+  }
+  // Prompts that are computed whole are not divided where a snapshot could be taken.
+  if (!prefixCaching || !chunkedPrefill) {
+    const needed = prefixCaching ? '--enable-chunked-prefill' : '--enable-prefix-caching';
+    if (snapshots !== undefined && snapshots > 0) throw refuse(`they need ${needed}`);
+    return undefined;
+  }
+  if (snapshots !== undefined) return { most: snapshots, share: 1 };
+  return { most: SNAPSHOTS_PER_ROW * maxRows, share: SNAPSHOT_SHARE };
 }
 
 /** Throws EngineError where rows cannot go back behind tokens that were not theirs. */

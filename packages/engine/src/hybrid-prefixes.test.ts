@@ -249,6 +249,29 @@ describe('what cannot be continued is computed', () => {
   });
 });
 
+test('snapshots that could be of no use are refused', async () => {
+  const refusal = async (name: string, more: Partial<EngineOptions>) => {
+    const { device, ...rest } = await options(name, more);
+    const failed = await createEngine({ ...rest, device, snapshots: 4 }).catch((error) => error);
+    await device.close();
+    return [failed.code, failed.parameter, failed.message];
+  };
+  const refused = (why: string) => [
+    'bad-model',
+    'state_snapshots',
+    `--state-snapshots: ${why}; leave it out`,
+  ];
+  expect(await refusal('Qwen3.5', { prefixCaching: false })).toEqual(
+    refused('they need --enable-prefix-caching'),
+  );
+  const whole = { chunkedPrefill: false, maxBatchTokens: 256, maxModelTokens: 256 };
+  expect(await refusal('Qwen3.5', whole)).toEqual(refused('they need --enable-chunked-prefill'));
+  const device = await openCpuDevice();
+  const opening = createEngine(engineOptions(device, { snapshots: 4 }));
+  await expect(opening).rejects.toThrow('this model keeps no states beside KV');
+  await device.close();
+});
+
 test('KV of such a model does not leave the device', async () => {
   const tiers = { hostBytes: 2 ** 20, disk: null } as never;
   const { device, ...more } = await options('Qwen3.5');

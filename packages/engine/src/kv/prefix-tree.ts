@@ -123,11 +123,12 @@ interface Restoring extends Arrival {
  */
 export class PrefixTree {
   readonly accounts = new TierAccounts();
+  /** null: rows keep nothing beside pages. */
+  readonly snapshots: SnapshotPool | null;
   readonly #pageTokens: number;
   readonly #isEnabled: boolean;
   readonly #policy: TierPolicy;
   readonly #tiers: TierOptions | null;
-  readonly #snapshots: SnapshotPool | null;
   /** Of device, host and disk; then of nodes without content, which have no places. */
   readonly #shelves: readonly Shelf[];
   readonly #ghostsMax: number;
@@ -145,7 +146,7 @@ export class PrefixTree {
     this.#pageTokens = pageTokens;
     this.#isEnabled = isEnabled;
     this.#tiers = tiers ?? null;
-    this.#snapshots = snapshots ?? null;
+    this.snapshots = snapshots ?? null;
     this.#policy = tiers?.policy ?? lru();
     const { groups = [], slots = { host: [], disk: [] } } = tiers?.mover ?? {};
     this.#groups = groups.map((_, group) => group);
@@ -208,7 +209,7 @@ export class PrefixTree {
 
   /** Whether what comes after the node can be computed from what is kept. */
   #isContinuable(node: PageNode): boolean {
-    return this.#snapshots === null || node.snapshot !== NOWHERE;
+    return this.snapshots === null || node.snapshot !== NOWHERE;
   }
 
   /**
@@ -221,7 +222,7 @@ export class PrefixTree {
     const { pages, knownPages = 0, branchPages = 0 } = match;
     sequence.snapshotPages = pages;
     sequence.branchPages = branchPages;
-    if (knownPages > 0 && pages + branchPages === 0) this.#snapshots!.miss();
+    if (knownPages > 0 && pages + branchPages === 0) this.snapshots!.miss();
     for (let index = 0; index < pages; index++) {
       const node = this.#nodes.get(sequence.pageKeys[index]!);
       invariant(node?.isResident === true, 'what was matched stays until it is claimed');
@@ -313,17 +314,17 @@ export class PrefixTree {
 
   /** Where the state is that a sequence goes on from, which has just claimed so many pages. */
   continueFrom({ nodes }: PagedSequence, pages: number): number {
-    return pages === 0 || this.#snapshots === null ? NOWHERE : this.#snapshots.use(nodes.at(-1)!);
+    return pages === 0 || this.snapshots === null ? NOWHERE : this.snapshots.use(nodes.at(-1)!);
   }
 
   /** Whether launches should end between pages, where snapshots can be taken. */
   get wantsBorders(): boolean {
-    return this.#isEnabled && this.#snapshots !== null;
+    return this.#isEnabled && this.snapshots !== null;
   }
 
   /** At which token the next chunk of a sequence has to end at the latest (`SnapshotPool`). */
   borderOf(sequence: PagedSequence, computed: number): number {
-    return this.wantsBorders ? this.#snapshots!.borderOf(sequence, computed) : Infinity;
+    return this.wantsBorders ? this.snapshots!.borderOf(sequence, computed) : Infinity;
   }
 
   /**
@@ -333,7 +334,7 @@ export class PrefixTree {
    */
   takeSnapshot(sequence: PagedSequence, computed: number): number {
     const pages = computed / this.#pageTokens;
-    const snapshots = this.#snapshots;
+    const snapshots = this.snapshots;
     if (snapshots === null || !this.#isEnabled) return NOWHERE;
     if (!Number.isInteger(pages) || !snapshots.pays(sequence, pages)) return NOWHERE;
     const node = this.#nodes.get(this.#keyOf(sequence, pages - 1));
@@ -806,7 +807,7 @@ export class PrefixTree {
       for (let tier = DEVICE; tier <= DISK; tier++) {
         if (each.at[tier] !== NOWHERE) this.#leave(each, tier);
       }
-      this.#snapshots?.drop(each);
+      this.snapshots?.drop(each);
       // What continues it goes because it does.
       each.goneFor = node.goneFor;
       ghosts.join(each, 0);

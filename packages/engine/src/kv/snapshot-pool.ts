@@ -59,6 +59,7 @@ interface Kept {
  * Decides and accounts only: whoever takes a snapshot copies it behind all that was queued before.
  */
 export class SnapshotPool {
+  readonly places: number;
   readonly counters = { taken: 0, used: 0, evicted: 0 };
   readonly #pageTokens: number;
   readonly #prices: PromptPrices;
@@ -73,6 +74,7 @@ export class SnapshotPool {
   #unused = 1;
 
   constructor({ places, pageTokens, prices, costLaunches }: SnapshotPoolOptions) {
+    this.places = places;
     this.#pageTokens = pageTokens;
     this.#prices = prices;
     this.#costLaunches = costLaunches;
@@ -81,7 +83,7 @@ export class SnapshotPool {
   }
 
   get held(): number {
-    return this.#kept.length - this.#free.length;
+    return this.places - this.#free.length;
   }
 
   /**

@@ -24,12 +24,9 @@ export interface MemoryRequest {
    * could use.
    */
   readonly kvBytes: number | undefined;
-  /** States of rows to keep beside pages, at most; absent: none. */
-  readonly snapshots?: number | undefined;
+  /** States of rows to keep, and the share of the memory for KV, at most; absent: none. */
+  readonly snapshots?: { readonly most: number; readonly share: number } | undefined;
 }
-
-/** Of the memory for KV, what snapshots may take at most: pages alone find nothing again, too. */
-const SNAPSHOT_SHARE = 1 / 4;
 
 type Use = 'activationBytes' | 'workspaceBytes' | 'stateBytes';
 
@@ -123,8 +120,8 @@ function snapshotsIn({ spec, shape, elementBytes, snapshots }: MemoryRequest, kv
   const perState = stateBytesPerRow(spec, elementBytes);
   if (snapshots === undefined || perState === 0) return 0;
   const neededBytes = pagesPerRow(shape) * pageBytes(spec, shape, elementBytes);
-  const bytes = Math.min(kvBytes * SNAPSHOT_SHARE, kvBytes - neededBytes);
-  return Math.max(0, Math.min(snapshots, Math.floor(bytes / perState)));
+  const bytes = Math.min(kvBytes * snapshots.share, kvBytes - neededBytes);
+  return Math.max(0, Math.min(snapshots.most, Math.floor(bytes / perState)));
 }
 
 function refusal(budget: MemoryBudget, neededBytes: number): string {

@@ -157,6 +157,7 @@ export class SyntheticEngine implements EngineClient {
         total: noPages(),
         tenants: [],
       },
+      snapshots: { held: 0, places: 0, taken: 0, used: 0, evicted: 0 },
       stepsPerLaunch: 1,
       stepsReason: 'this engine has no device',
       chunkTokens: 0,
