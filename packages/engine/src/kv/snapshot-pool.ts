@@ -36,6 +36,9 @@ const REMEMBERED = 64;
 
 interface Kept {
   readonly node: PageNode;
+  /** The first page of its prefix, and the last snapshot in it before this one; null: none. */
+  readonly first: PageNode;
+  before: Kept | null;
   /** Its prompt was divided for it, and not where others parted from it. */
   readonly isEnd: boolean;
   /** Sequences that are expected to go on from here. */
@@ -127,14 +130,19 @@ export class SnapshotPool {
     if (this.#free.length === 0) this.#evict();
     const place = this.#free.pop();
     if (place === undefined) return NOWHERE;
-    const before = nodeBefore(node);
+    const { first, before } = this.#placeOf(node);
     // Its sequence is expected to go on from here, and there no longer.
-    const earlier = before === null ? undefined : this.#kept[before.snapshot];
-    if (earlier !== undefined) earlier.interest = Math.max(0, earlier.interest - 1);
+    if (before !== null) before.interest = Math.max(0, before.interest - 1);
     const isBranch = pages === sequence.branchPages;
     const interest = isBranch ? INTEREST.branch : INTEREST.end;
     const isEnd = !isBranch && pages === this.#endOf(sequence);
-    const kept = { node, isEnd, interest, hasBeenUsed: false, floor: this.#floor };
+    const floor = this.#floor;
+    const kept: Kept = { node, first, before, isEnd, interest, hasBeenUsed: false, floor };
+    for (const other of this.#order) {
+      if (other.first === first && other.before === before && continues(other.node, node)) {
+        other.before = kept;
+      }
+    }
     this.#kept[place] = kept;
     this.#order.add(kept);
     node.snapshot = place;
@@ -168,9 +176,21 @@ export class SnapshotPool {
     if (kept === undefined) return;
     if (kept.isEnd && !kept.hasBeenUsed) this.#learn(false);
     this.#order.delete(kept);
+    for (const other of this.#order) if (other.before === kept) other.before = kept.before;
     this.#kept[node.snapshot] = undefined;
     this.#free.push(node.snapshot);
     node.snapshot = NOWHERE;
+  }
+
+  /** Where a node is among what is kept. */
+  #placeOf(node: PageNode): Pick<Kept, 'first' | 'before'> {
+    let first = node;
+    while (first.parent !== null) {
+      first = first.parent;
+      const before = this.#kept[first.snapshot];
+      if (before !== undefined) return { first: before.first, before };
+    }
+    return { first, before: null };
   }
 
   #learn(wasUsed: boolean): void {
@@ -185,7 +205,7 @@ export class SnapshotPool {
     let least: Kept | undefined;
     let leastWorth = Infinity;
     for (const kept of this.#order) {
-      const worth = kept.floor + kept.interest * savedPages(kept.node);
+      const worth = kept.floor + kept.interest * savedPages(kept);
       if (worth >= leastWorth) continue;
       least = kept;
       leastWorth = worth;
@@ -197,15 +217,14 @@ export class SnapshotPool {
   }
 }
 
-/** The last node before this one that has a snapshot. */
-function nodeBefore({ parent }: PageNode): PageNode | null {
-  let node = parent;
-  while (node !== null && node.snapshot === NOWHERE) node = node.parent;
-  return node;
+/** Pages that need not be computed because of it. */
+function savedPages({ node, before }: Kept): number {
+  return node.index - (before === null ? -1 : before.node.index);
 }
 
-/** Pages that need not be computed because of its snapshot. */
-function savedPages(node: PageNode): number {
-  const before = nodeBefore(node);
-  return node.index - (before === null ? -1 : before.index);
+/** Whether a node is part of what leads to another. */
+function continues(later: PageNode, node: PageNode): boolean {
+  let each: PageNode | null = later;
+  while (each !== null && each.index > node.index) each = each.parent;
+  return each === node;
 }
