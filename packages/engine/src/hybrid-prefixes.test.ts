@@ -1,7 +1,9 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { hash32, openCpuDevice } from '@bridgekeeper/device';
+import { fileURLToPath } from 'node:url';
+import { profileLaw, referenceProfile } from '@bridgekeeper/bridge';
+import { hash32, openCpuDevice, openModelDevice, VirtualClock } from '@bridgekeeper/device';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createEngine, type EngineOptions } from './create.ts';
 import type { Engine } from './engine.ts';
@@ -183,6 +185,85 @@ describe.each(['drain-first', 'resident'] as const)('under %s', (policy) => {
         expect(preemptions > 0).toBe(setting.kvBytes !== undefined);
       });
     }
+  });
+});
+
+test('a turn goes on from the one before, whose answer is part of its prompt', async () => {
+  for (const name of NAMES) {
+    const converse = async (more: Partial<EngineOptions>) =>
+      withEngine(await options(name, more), async (engine) => {
+        let prompt = text(13, 30);
+        const turns = [];
+        for (const turn of range(4)) {
+          const [said] = await inTurn(engine, [{ id: `${turn}`, prompt, maxTokens: 21 }]);
+          turns.push(said!);
+          prompt = [...prompt, ...said!.tokens, ...text(14 + turn, 9)];
+        }
+        return turns;
+      });
+    const without = await converse({ prefixCaching: false });
+    const turns = await converse({});
+    expect(turns.map(({ tokens }) => tokens)).toEqual(without.map(({ tokens }) => tokens));
+    // Prompts are 30, 60, 90 and 120 tokens long: each goes on from the last page of the one before.
+    expect(turns.map(({ found }) => found)).toEqual([0, 24, 56, 88]);
+  }
+});
+
+describe('on a modelled GPU', () => {
+  const MODEL = fileURLToPath(new URL('../configs/qwen3.6-27b', import.meta.url));
+
+  /** What each prompt took until its first token, asked one after the other. */
+  async function firstTokensMs(prefixCaching: boolean, all: readonly Said[]): Promise<number[]> {
+    const clock = new VirtualClock();
+    clock.runFreely();
+    const device = openModelDevice({ law: profileLaw(referenceProfile('b300-cc')), clock });
+    const sizes = { maxRows: 8, maxBatchTokens: 2048, maxModelTokens: 16_384 };
+    const settings = { ...sizes, model: MODEL, dummy: true, prefixCaching, pageTokens: 32 };
+    return withEngine(
+      engineOptions(device, { ...settings, policy: 'resident' }),
+      async (engine) => {
+        // What a launch takes at least is learnt from a small one.
+        await ask(engine, { id: 'before', prompt: text(50, 9) });
+        const times = [];
+        for (const said of all) {
+          const { queuedNs, prefillNs } = (await ask(engine, said)).finish.timing;
+          times.push((queuedNs + prefillNs) / 1e6);
+        }
+        return times;
+      },
+    );
+  }
+
+  const known = text(20, 6000);
+  const longer = [...known, ...text(21, 700)];
+
+  test('what goes on from a snapshot is there in a fraction of the time', async () => {
+    const all = [
+      { id: 'a', prompt: known },
+      { id: 'b', prompt: longer },
+    ];
+    const without = await firstTokensMs(false, all);
+    const times = await firstTokensMs(true, all);
+    expect(times[1]! / without[1]!).toBeLessThan(1 / 4);
+    // That there is a snapshot costs the first one a launch, which reads the weights once.
+    expect(times[0]! - without[0]!).toBeGreaterThan(5);
+    expect(times[0]! - without[0]!).toBeLessThan(12);
+  });
+
+  test('a short prompt takes as long as without snapshots', async () => {
+    const first = { id: 'a', prompt: known };
+    const all = [first, ...range(3).map((of) => ({ id: `${of}`, prompt: text(30 + of, 200) }))];
+    const [, ...short] = await firstTokensMs(true, all);
+    const [, ...without] = await firstTokensMs(false, all);
+    expect(short).toEqual(without);
+  });
+
+  test('what another tenant has takes as long as what nobody has', async () => {
+    const own = { id: 'a', prompt: known, tenant: 'a' };
+    const [, hit] = await firstTokensMs(true, [own, { id: 'b', prompt: longer, tenant: 'b' }]);
+    const other = [...text(40, 6000), ...text(21, 700)];
+    const [, miss] = await firstTokensMs(true, [own, { id: 'b', prompt: other, tenant: 'b' }]);
+    expect(hit).toBe(miss);
   });
 });
 
