@@ -204,7 +204,7 @@ test('a turn goes on from the one before, whose answer is part of its prompt', a
     const without = await converse({ prefixCaching: false });
     const turns = await converse({});
     expect(turns.map(({ tokens }) => tokens)).toEqual(without.map(({ tokens }) => tokens));
-    // Prompts are 30, 60, 90 and 120 tokens long: each goes on from the last page of the one before.
+    // Prompts of 30, 60, 90 and 120 tokens: each goes on from the last page of the one before.
     expect(turns.map(({ found }) => found)).toEqual([0, 24, 56, 88]);
   }
 });

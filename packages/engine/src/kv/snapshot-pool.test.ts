@@ -5,8 +5,8 @@ import { SnapshotPool } from './snapshot-pool.ts';
 
 const PAGE = 4;
 
-function opened(places: number) {
-  const prices = { recomputeNs: () => 1, launchNs: () => 0 };
+function opened(places: number, launchNs = 0) {
+  const prices = { recomputeNs: () => 1, launchNs: () => launchNs };
   return new SnapshotPool({ places, pageTokens: PAGE, prices, costLaunches: 1 });
 }
 
@@ -14,6 +14,7 @@ function opened(places: number) {
 class Told {
   kept: { node: PageNode; interest: number; isUsed: boolean; floor: number }[] = [];
   floor = 0;
+  readonly counters = { taken: 0, used: 0, evicted: 0 };
 
   before({ parent }: PageNode) {
     for (let node = parent; node !== null; node = node.parent) {
@@ -32,13 +33,16 @@ class Told {
       });
       this.floor = Math.min(...worths);
       this.kept.splice(worths.indexOf(this.floor), 1);
+      this.counters.evicted += 1;
     }
     const before = this.before(node);
     if (before !== undefined) before.interest = Math.max(0, before.interest - 1);
+    this.counters.taken += 1;
     this.kept.push({ node, interest: isBranch ? 2 : 1, isUsed: false, floor: this.floor });
   }
 
   use(node: PageNode): void {
+    this.counters.used += 1;
     const at = this.kept.findIndex((each) => each.node === node);
     const [kept] = this.kept.splice(at, 1);
     const { interest, isUsed } = kept!;
@@ -96,8 +100,7 @@ test('what is kept is what is worth most, each at a place of its own', () => {
           expect(new Set(kept.map(({ snapshot }) => snapshot)).size).toBe(kept.length);
           expect(pool.held).toBe(kept.length);
         }
-        const { taken, evicted } = pool.counters;
-        expect(taken - evicted).toBeGreaterThanOrEqual(pool.held);
+        expect(pool.counters).toEqual(told.counters);
       },
     ),
     { numRuns: 300 },
@@ -109,4 +112,39 @@ test('only what is kept is used, and none is taken where there is no room for an
   const one = { length: 5, snapshotPages: 0, branchPages: 0 };
   expect(opened(0).take(node, one)).toBe(NOWHERE);
   expect(() => opened(2).use(node)).toThrow('only prefixes with a snapshot are continued');
+});
+
+/** The last of so many pages, and a sequence that ends there. */
+function ending(pages: number) {
+  let node: PageNode | null = null;
+  for (let at = 0; at < pages; at++) node = new PageNode(`${at}`, 't', node);
+  return { node: node!, one: { length: pages * PAGE + 1, snapshotPages: 0, branchPages: 0 } };
+}
+
+test('what was wanted by many can go, too', () => {
+  const pool = opened(2);
+  const [popular, large, other] = [ending(1), ending(9), ending(1)];
+  for (const { node, one } of [popular, large]) pool.take(node, one);
+  for (let times = 0; times < 100; times++) pool.use(popular.node);
+  // Eight are believed to come again, and save a page each.
+  pool.take(other.node, other.one);
+  expect([popular, large].map(({ node }) => node.snapshot !== NOWHERE)).toEqual([false, true]);
+});
+
+test('how often prompts come again is forgotten as it changes', () => {
+  // Of ten pages, so that snapshots pay where three in five are used.
+  const pool = opened(4, 6);
+  const isWorth = () => pool.pays(ending(10).one, 10);
+  expect(isWorth()).toBe(false);
+  for (let times = 0; times < 1000; times++) pool.miss();
+  expect(isWorth()).toBe(true);
+  let lonely = 0;
+  for (; isWorth(); lonely++) {
+    const { node, one } = ending(3);
+    pool.take(node, one);
+    pool.drop(node);
+  }
+  // Of 64 that are remembered, fewer than three in five: halved once at most on the way.
+  expect(lonely).toBeGreaterThan(64 / 5);
+  expect(lonely).toBeLessThan((64 * 2) / 5 + 1);
 });
