@@ -456,6 +456,8 @@ class RestoreBench {
       pageKeys: [],
       nodes: [],
       published: 0,
+      snapshotPages: 0,
+      branchPages: 0,
       awaited: null,
       isDistrustful: false,
       kvShares: [],

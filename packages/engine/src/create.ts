@@ -13,6 +13,7 @@ import { openCheckpoint } from './checkpoint/checkpoint.ts';
 import { Engine } from './engine.ts';
 import { GrammarPool } from './grammar/grammar-pool.ts';
 import { PrefixTree, type TierOptions } from './kv/prefix-tree.ts';
+import { SnapshotPool } from './kv/snapshot-pool.ts';
 import { createTierPolicy } from './kv/tiers/policies.ts';
 import type { KvPrices } from './kv/tiers/prices.ts';
 import {
@@ -50,7 +51,7 @@ import {
   type MemoryBudget,
 } from './request/request.ts';
 import type { ForwardParts } from './runner/forward.ts';
-import { budgetMemory } from './runner/memory.ts';
+import { budgetMemory, type MemoryRequest } from './runner/memory.ts';
 import { Runner } from './runner/runner.ts';
 import {
   allocateBuffers,
@@ -82,6 +83,11 @@ export interface EngineLimits {
   readonly memoryUtilization: number;
   readonly kvBytes: number | undefined;
   readonly prefixCaching: boolean;
+  /**
+   * States to keep of a model with delta nets, from which its prefixes are continued, as far as
+   * there is memory. undefined: some for each row; of other models.
+   */
+  readonly snapshots?: number | undefined;
   readonly chunkedPrefill: boolean;
   readonly maxWaiting: number;
   /** Where the seeds of requests without one come from. */
@@ -227,15 +233,17 @@ export async function prepareModel(options: EngineOptions): Promise<PreparedMode
   await runner.warmUp((phase) => options.onPhase?.(phase));
   const prepareSeconds = (device.clock.nowNs() - preparingNs) / 1e9;
   const { chunkedPrefill } = options;
-  // A state of constant size is of one position alone: there are no pages of it to find again.
-  const isEnabled = options.prefixCaching && spec.deltaNet === null;
+  // A state of constant size is of one position alone: pages are of no use without a snapshot.
+  const isEnabled = options.prefixCaching && (spec.deltaNet === null || shape.snapshots > 0);
   const sealRoot = options.dummy ? null : (source.seal?.seal.root ?? null);
   const wanted = tiersRequest(options, parts, traffic, sealRoot);
   const tiers = wanted === null ? null : await tiersOf(wanted);
   const prefillRate = new PrefillRate();
   const { kvPages: pages, pageTokens } = shape;
-  const below = tiers === null ? undefined : belowDevice(options, tiers, prefillRate, pageTokens);
-  const tree = new PrefixTree({ pages, pageTokens, isEnabled, tiers: below });
+  const prices = kvPricesOf(options, tiers, prefillRate, pageTokens);
+  const below = tiers === null ? undefined : belowDevice(tiers, prices);
+  const snapshots = snapshotsOf(parts, memory, prices);
+  const tree = new PrefixTree({ pages, pageTokens, isEnabled, tiers: below, snapshots });
   const limits = {
     ...shape,
     maxLines: maxRows,
@@ -271,20 +279,40 @@ function reserveBulk({ device, loading }: EngineOptions, traffic: Traffic): void
   }
 }
 
+/** Of what is not below the device. */
+const NOTHING_MOVES = { writeNs: () => Infinity, readNs: () => Infinity };
+
 /** What the prefix tree decides by: what lane, disk and launches took. */
-function belowDevice(
+function kvPricesOf(
   { kvPrices }: EngineOptions,
-  { mover, prices: moves, policy }: OpenTiers,
+  tiers: OpenTiers | null,
   prefillRate: PrefillRate,
   pageTokens: number,
-): TierOptions {
+): KvPrices {
   const known: KvPrices = {
     recomputeNs: (index) => prefillRate.ns(pageTokens, index * pageTokens),
     launchNs: () => prefillRate.launchNs,
-    ...moves,
+    ...(tiers?.prices ?? NOTHING_MOVES),
   };
-  const prices = kvPrices?.(known) ?? known;
+  return kvPrices?.(known) ?? known;
+}
+
+function belowDevice({ mover, policy }: OpenTiers, prices: KvPrices): TierOptions {
   return { mover, prices, policy: createTierPolicy(policy, prices) };
+}
+
+/** What states of rows are kept in; undefined: there are none, or no memory for it. */
+function snapshotsOf(
+  { spec, shape, element }: ForwardParts,
+  { weightBytes }: MemoryBudget,
+  prices: KvPrices,
+): SnapshotPool | undefined {
+  const { snapshots: places, pageTokens } = shape;
+  if (places === 0) return undefined;
+  // The least that a launch does is to read the weights; a copy reads and writes a state.
+  const copiedBytes = 2 * stateBytesPerRow(spec, bytesPerElement(element));
+  const costLaunches = 1 + copiedBytes / weightBytes;
+  return new SnapshotPool({ places, pageTokens, prices, costLaunches });
 }
 
 const systemBytes = () => process.availableMemory();
@@ -452,6 +480,11 @@ function planShape(
       '--kv-offloading-size: KV of several GPUs does not leave them yet; leave it out';
     throw new EngineError('bad-model', message, 'kv_offloading_size');
   }
+  if (whole.deltaNet !== null && options.tiers !== undefined) {
+    const what = 'states that this model keeps beside KV do not leave the device yet';
+    const message = `--kv-offloading-size: ${what}; leave it out`;
+    throw new EngineError('bad-model', message, 'kv_offloading_size');
+  }
   if (whole.latent !== null && options.kvFormat !== 'element') {
     const what = `${whole.architecture} keeps one vector for all heads, as it is computed`;
     const message = `--kv-cache-dtype: ${what}; leave it out`;
@@ -488,8 +521,36 @@ function planShape(
     utilization: options.memoryUtilization,
     weightBytes: Math.max(...held.map((tensors) => weightBytes(tensors, elementBytes))),
     kvBytes: options.kvBytes,
+    snapshots: snapshotsWanted(options, spec),
   });
-  return { shape: { ...sizes, kvStaging, kvPages: memory.kvPages }, memory };
+  const { kvPages, snapshots } = memory;
+  return { shape: { ...sizes, kvStaging, kvPages, snapshots }, memory };
+}
+
+/** Unless so many are asked for: prefixes are those of rows, and of requests before them. */
+const SNAPSHOTS_PER_ROW = 16;
+/** Likewise, of the memory for KV: without their pages snapshots are of no use. */
+const SNAPSHOT_SHARE = 1 / 4;
+
+/** Throws EngineError where what is asked for could be of no use. */
+function snapshotsWanted(
+  { prefixCaching, chunkedPrefill, snapshots, maxRows }: EngineOptions,
+  { deltaNet }: ModelSpec,
+): MemoryRequest['snapshots'] {
+  const refuse = (why: string) =>
+    new EngineError('bad-model', `--state-snapshots: ${why}; leave it out`, 'state_snapshots');
+  if (deltaNet === null) {
+    if (snapshots !== undefined) throw refuse('this model keeps no states beside KV');
+    return undefined;
+  }
+  // Prompts that are computed whole are not divided where a snapshot could be taken.
+  if (!prefixCaching || !chunkedPrefill) {
+    const needed = prefixCaching ? '--enable-chunked-prefill' : '--enable-prefix-caching';
+    if (snapshots !== undefined && snapshots > 0) throw refuse(`they need ${needed}`);
+    return undefined;
+  }
+  if (snapshots !== undefined) return { most: snapshots, share: 1 };
+  return { most: SNAPSHOTS_PER_ROW * maxRows, share: SNAPSHOT_SHARE };
 }
 
 /**
@@ -534,7 +595,16 @@ function linesOf(
     stateBytesPerRow: stateBytes,
   });
   if (spec.deltaNet === null) return lines;
-  return [...lines, 'prefix caching is off: this model keeps a state of its last token alone'];
+  return [...lines, prefixLine(shape, stateBytes)];
+}
+
+/** What is found again of a model that keeps a state of its last token alone. */
+function prefixLine({ snapshots }: RunnerShape, stateBytes: number): string {
+  const why = 'this model keeps a state of its last token alone';
+  if (snapshots === 0) return `prefix caching is off: ${why}, and there are no snapshots of it`;
+  const mebibytes = (stateBytes / 2 ** 20).toFixed(1);
+  const kept = `${snapshots} snapshots of ${mebibytes} MiB`;
+  return `prefixes are found again where a snapshot was taken: ${why}; there is room for ${kept}`;
 }
 
 async function load(

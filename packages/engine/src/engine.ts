@@ -181,6 +181,11 @@ export class Engine implements EngineClient {
         ...grammars.counters,
       },
       kv: this.#kvStats(),
+      snapshots: {
+        held: tree.snapshots?.held ?? 0,
+        places: tree.snapshots?.places ?? 0,
+        ...(tree.snapshots?.counters ?? { taken: 0, used: 0, evicted: 0 }),
+      },
       bridge: this.#parts.traffic.snapshot(),
     };
   }

@@ -12,6 +12,7 @@ import type { LoadedWeights } from './loader/load.ts';
 import { EngineError, type SleepRequest } from './request/request.ts';
 import type { ForwardParts } from './runner/forward.ts';
 import type { Runner } from './runner/runner.ts';
+import type { RunnerBuffers } from './runner/shapes.ts';
 import type { Traffic } from './traffic/traffic.ts';
 
 export interface SleeperParts {
@@ -30,6 +31,11 @@ export interface SleeperParts {
   readonly reload: (() => Promise<LoadedWeights>) | null;
   /** Host memory that could be had now. */
   readonly availableHostBytes: () => number;
+}
+
+/** What the prefix tree finds again: pages, and states after them where a model has such. */
+function kvBuffers({ shape }: ForwardParts): readonly ('kv' | 'snapshots')[] {
+  return shape.snapshots === 0 ? ['kv'] : ['kv', 'snapshots'];
 }
 
 /** Host memory that is left to everything else. */
@@ -77,7 +83,7 @@ export class Sleeper {
     for (const arena of this.#arenas) device.free(arena);
     this.#arenas = [];
     if (!keepsKv) {
-      device.free(parts.buffers.kv);
+      for (const name of kvBuffers(parts)) device.free(parts.buffers[name]);
       tree.forgetDevice();
       this.#hasKv = false;
     }
@@ -99,24 +105,28 @@ export class Sleeper {
         this.#arenas = again.buffers;
         parts.weights = again.weights;
       } else {
-        this.#arenas = allocateAll(device, copies);
+        const bytes = copies.map((copy) => copy.bytes.length);
+        this.#arenas = allocateAll(device, bytes, (at) => `weights ${at}`);
         parts.weights = loaded.over(this.#arenas);
       }
     } catch (error) {
-      if (kv !== null) device.free(kv);
+      for (const buffer of Object.values(kv ?? {})) device.free(buffer);
       throw isShort(error) ? refused('the device has no room for the weights', error) : error;
     }
     if (copies !== null) await this.#cross('h2d', copies);
-    if (kv !== null) parts.buffers = { ...parts.buffers, kv };
+    if (kv !== null) parts.buffers = { ...parts.buffers, ...kv };
     this.#hasKv = true;
     await runner.capture();
     this.#level = 0;
   }
 
-  #allocateKv(): DeviceBuffer {
+  #allocateKv(): Partial<RunnerBuffers> {
     const { device, parts } = this.#parts;
+    const names = kvBuffers(parts);
+    const bytes = names.map((name) => parts.buffers[name].bytes);
     try {
-      return device.allocate(parts.buffers.kv.bytes, 'kv');
+      const buffers = allocateAll(device, bytes, (at) => names[at]!);
+      return Object.fromEntries(names.map((name, at) => [name, buffers[at]!]));
     } catch (error) {
       throw isShort(error) ? refused('the device has no room for KV', error) : error;
     }
@@ -178,12 +188,16 @@ export class Sleeper {
   }
 }
 
-/** A buffer for each copy; none where there is no room for all. */
-function allocateAll(device: Device, copies: readonly HostBuffer[]): DeviceBuffer[] {
+/** A buffer for each size; none where there is no room for all. */
+function allocateAll(
+  device: Device,
+  sizesBytes: readonly number[],
+  labelOf: (at: number) => string,
+): DeviceBuffer[] {
   const buffers: DeviceBuffer[] = [];
   try {
-    for (const [at, { bytes }] of copies.entries()) {
-      buffers.push(device.allocate(bytes.length, `weights ${at}`));
+    for (const [at, bytes] of sizesBytes.entries()) {
+      buffers.push(device.allocate(bytes, labelOf(at)));
     }
     return buffers;
   } catch (error) {

@@ -106,6 +106,8 @@ function sequenceOf(tenant: string, ids: readonly number[]): PagedSequence {
     pageKeys: ids.map(String),
     nodes: [],
     published: 0,
+    snapshotPages: 0,
+    branchPages: 0,
     awaited: null,
     isDistrustful: false,
     kvShares: [],

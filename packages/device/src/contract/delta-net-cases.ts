@@ -1,4 +1,4 @@
-import { bytesPerElement } from '../device.ts';
+import { bytesPerElement, type Slice } from '../device.ts';
 import { type ContractCase, expectClose, expectSame, expectThat } from './case.ts';
 import { type Numbers, referenceRmsNorm, referenceSigmoid } from './reference.ts';
 import { benchCase, type Workbench } from './workbench.ts';
@@ -209,6 +209,100 @@ async function checkRule(bench: Workbench, batch: readonly Run[], shape: RuleSha
   );
 }
 
+/** Inputs of a run of tokens. */
+interface Tokens {
+  readonly lines: Float32Array;
+  readonly gates: Float32Array;
+  readonly count: number;
+}
+
+/**
+ * What engines do with prefixes: a row's state is put aside, the row goes on, and another row goes
+ * on from what was put aside, as the first did and to the last bit.
+ */
+async function checkSnapshot(bench: Workbench): Promise<void> {
+  const shape = { keyHeads: 2, valueHeads: 4, keyDim: 64, valueDim: 40 };
+  const { keyHeads, valueHeads, keyDim, valueDim } = shape;
+  const channels = 2 * keyHeads * keyDim + valueHeads * valueDim;
+  const before = 9;
+  const [convBytes, ruleBytes] = [
+    (TAPS - 1) * channels * bytesPerElement(bench.element),
+    valueHeads * keyDim * valueDim * 4,
+  ];
+  const [convStates, ruleStates] = [
+    await bench.poisoned(ROWS * LAYERS * convBytes),
+    await bench.poisoned(ROWS * LAYERS * ruleBytes),
+  ];
+  const kept = await bench.poisoned(LAYERS * (convBytes + ruleBytes));
+  const weight = await bench.upload(bench.random(channels * TAPS));
+  const decayLog = await bench.upload(bench.dice.values(valueHeads, 1), 'f32');
+  const stepBias = await bench.upload(bench.dice.values(valueHeads, 1), 'f32');
+  const tokens = (count: number): Tokens => ({
+    lines: bench.random(count * channels),
+    gates: bench.random(count * 2 * valueHeads, 2),
+    count,
+  });
+  const [first, second] = [tokens(before), tokens(6)];
+  const run = async (row: number, start: number, { lines, gates, count }: Tokens) => {
+    const rows = {
+      tokenRows: await bench.uploadWords(new Array<number>(count).fill(row)),
+      positions: await bench.uploadWords(Array.from({ length: count }, (_, i) => start + i)),
+      count,
+    };
+    const of = (states: Slice, bytes: number) => ({
+      states,
+      rowBytes: LAYERS * bytes,
+      layerBytes: bytes,
+    });
+    const mixed = await bench.output(count * channels);
+    const out = await bench.output(count * valueHeads * valueDim);
+    bench.launch('causal-conv', {
+      ...rows,
+      ...of(convStates, convBytes),
+      lines: await bench.upload(lines),
+      weight,
+      out: mixed,
+      stride: channels,
+      channels,
+    });
+    bench.launch('delta-rule', {
+      ...shape,
+      ...rows,
+      ...of(ruleStates, ruleBytes),
+      mixed,
+      gates: await bench.upload(gates),
+      decayLog,
+      stepBias,
+      out,
+    });
+    return bench.download(out);
+  };
+  const part = (all: Slice, index: number, bytes: number): Slice => ({
+    ...all,
+    offsetBytes: all.offsetBytes + index * bytes,
+    bytes,
+  });
+  const copy = (row: number, isKept: boolean) => {
+    const [conv, rule] = [LAYERS * convBytes, LAYERS * ruleBytes];
+    const pairs: readonly (readonly [Slice, Slice])[] = [
+      [part(convStates, row, conv), { ...kept, bytes: conv }],
+      [part(ruleStates, row, rule), { ...kept, offsetBytes: kept.offsetBytes + conv, bytes: rule }],
+    ];
+    for (const [own, other] of pairs) {
+      const [input, out] = isKept ? [own, other] : [other, own];
+      bench.launch('copy', { input, out, bytes: own.bytes });
+    }
+  };
+  await run(3, 0, first);
+  copy(3, true);
+  const expected = await run(3, before, second);
+  await run(1, 0, second);
+  copy(1, false);
+  expectSame('a row that goes on from a snapshot', await run(1, before, second), expected);
+  copy(1, false);
+  expectSame('another time', await run(1, before, second), expected);
+}
+
 async function checkNorm(bench: Workbench, count: number, heads: number, width: number) {
   const [stride, first] = [heads * width + 48, 32];
   const [lines, norm] = [bench.random(count * stride, 3), bench.random(width)];
@@ -242,6 +336,7 @@ export const deltaNetCases: readonly ContractCase[] = [
   benchCase('the gated delta rule goes on where its rows were', 'arithmetic', async (bench) => {
     for (const batch of BATCHES) for (const shape of RULES) await checkRule(bench, batch, shape);
   }),
+  benchCase('a row goes on from what another has put aside', 'arithmetic', checkSnapshot),
   benchCase('heads are normalised and gated', 'arithmetic', async (bench) => {
     await checkNorm(bench, 1, 4, 128);
     await checkNorm(bench, 7, 3, 40);

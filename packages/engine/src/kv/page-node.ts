@@ -64,6 +64,8 @@ export class PageNode {
   readonly at: number[] = [NOWHERE, NOWHERE, NOWHERE];
   /** Its place in the queue of each tier; none while it is held, or is not there. */
   readonly links: (Link | undefined)[] = [undefined, undefined, undefined, undefined];
+  /** Where the state of rows after its last token is kept (`SnapshotPool`); NOWHERE: it is not. */
+  snapshot = NOWHERE;
   /** Sequences that use it, and the arrival that brings it. While there are any it stays. */
   holders = 0;
   arrival: Arrival | null = null;

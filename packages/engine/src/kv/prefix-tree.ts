@@ -12,6 +12,7 @@ import {
   TIERS,
 } from './page-node.ts';
 import { Shelf } from './shelf.ts';
+import type { SnapshotPool, SnapshotSequence } from './snapshot-pool.ts';
 import { TierAccounts } from './tiers/accounts.ts';
 import type { KvShare } from './tiers/kv-shares.ts';
 import type { Mover, RestoreId, Settled, StoredPart, StoreName } from './tiers/movement.ts';
@@ -21,7 +22,7 @@ import type { KvPrices } from './tiers/prices.ts';
 import { givenUpOf, reasonOf, type StoredRun, splitOf } from './tiers/split.ts';
 
 /** A sequence as far as its pages go. */
-export interface PagedSequence {
+export interface PagedSequence extends SnapshotSequence {
   readonly request: { readonly tenant: string };
   readonly length: number;
   /** A view of tokens [from, to). */
@@ -58,6 +59,10 @@ export interface PrefixMatch {
   readonly onDevice: number;
   /** Of the latter, pages that no sequence holds: holding them takes available pages. */
   readonly fromCache: number;
+  /** So many leading pages are known, of which more cannot be continued; absent: none. */
+  readonly knownPages?: number | undefined;
+  /** The same, if others go on from there in another way; 0: none does. */
+  readonly branchPages?: number | undefined;
 }
 
 export const NO_MATCH: PrefixMatch = { pages: 0, onDevice: 0, fromCache: 0 };
@@ -69,6 +74,8 @@ export interface PrefixTreeOptions {
   /** Off: nothing is found again. */
   readonly isEnabled: boolean;
   readonly tiers?: TierOptions | undefined;
+  /** Of states that rows keep beside pages; absent: they keep none. */
+  readonly snapshots?: SnapshotPool | undefined;
 }
 
 /** What is below the device. */
@@ -116,6 +123,8 @@ interface Restoring extends Arrival {
  */
 export class PrefixTree {
   readonly accounts = new TierAccounts();
+  /** null: rows keep nothing beside pages. */
+  readonly snapshots: SnapshotPool | null;
   readonly #pageTokens: number;
   readonly #isEnabled: boolean;
   readonly #policy: TierPolicy;
@@ -133,10 +142,11 @@ export class PrefixTree {
   /** The last of what is being written to a store: no room is made among what it continues. */
   readonly #leaving: PageNode[] = [];
 
-  constructor({ pages, pageTokens, isEnabled, tiers }: PrefixTreeOptions) {
+  constructor({ pages, pageTokens, isEnabled, tiers, snapshots }: PrefixTreeOptions) {
     this.#pageTokens = pageTokens;
     this.#isEnabled = isEnabled;
     this.#tiers = tiers ?? null;
+    this.snapshots = snapshots ?? null;
     this.#policy = tiers?.policy ?? lru();
     const { groups = [], slots = { host: [], disk: [] } } = tiers?.mover ?? {};
     this.#groups = groups.map((_, group) => group);
@@ -178,20 +188,28 @@ export class PrefixTree {
   match(sequence: PagedSequence): PrefixMatch {
     if (!this.#isEnabled) return NO_MATCH;
     const most = Math.floor((sequence.length - 1) / this.#pageTokens);
+    let found = NO_MATCH;
     let pages = 0;
     let onDevice = 0;
     let fromCache = 0;
+    let last: PageNode | undefined;
     for (; pages < most; pages++) {
       const node = this.#nodes.get(this.#keyOf(sequence, pages));
       if (node === undefined || !node.isResident) break;
-      if (node.at[DEVICE] === NOWHERE) {
-        if (sequence.isDistrustful) break;
-        continue;
-      }
-      onDevice += 1;
-      if (node.holders === 0) fromCache += 1;
+      const isOnDevice = node.at[DEVICE] !== NOWHERE;
+      if (!isOnDevice && sequence.isDistrustful) break;
+      if (isOnDevice) onDevice += 1;
+      if (isOnDevice && node.holders === 0) fromCache += 1;
+      last = node;
+      if (this.#isContinuable(node)) found = { pages: pages + 1, onDevice, fromCache };
     }
-    return { pages, onDevice, fromCache };
+    if (pages === found.pages) return found;
+    return { ...found, knownPages: pages, branchPages: isContinued(last!) ? pages : 0 };
+  }
+
+  /** Whether what comes after the node can be computed from what is kept. */
+  #isContinuable(node: PageNode): boolean {
+    return this.snapshots === null || node.snapshot !== NOWHERE;
   }
 
   /**
@@ -200,7 +218,11 @@ export class PrefixTree {
    * that are in stores come by themselves, or are computed too, whichever is sooner while so many
    * other requests wait for the device.
    */
-  claim(sequence: PagedSequence, { pages }: PrefixMatch, others = 0): number {
+  claim(sequence: PagedSequence, match: PrefixMatch, others = 0): number {
+    const { pages, knownPages = 0, branchPages = 0 } = match;
+    sequence.snapshotPages = pages;
+    sequence.branchPages = branchPages;
+    if (knownPages > 0 && pages + branchPages === 0) this.snapshots!.miss();
     for (let index = 0; index < pages; index++) {
       const node = this.#nodes.get(sequence.pageKeys[index]!);
       invariant(node?.isResident === true, 'what was matched stays until it is claimed');
@@ -290,6 +312,36 @@ export class PrefixTree {
     }
   }
 
+  /** Where the state is that a sequence goes on from, which has just claimed so many pages. */
+  continueFrom({ nodes }: PagedSequence, pages: number): number {
+    return pages === 0 || this.snapshots === null ? NOWHERE : this.snapshots.use(nodes.at(-1)!);
+  }
+
+  /** Whether launches should end between pages, where snapshots can be taken. */
+  get wantsBorders(): boolean {
+    return this.#isEnabled && this.snapshots !== null;
+  }
+
+  /** At which token the next chunk of a sequence has to end at the latest (`SnapshotPool`). */
+  borderOf(sequence: PagedSequence, computed: number): number {
+    return this.wantsBorders ? this.snapshots!.borderOf(sequence, computed) : Infinity;
+  }
+
+  /**
+   * A place for the state after the sequence's first `computed` tokens, to which it is to be copied
+   * behind the launch that computes them and before any other; NOWHERE: it is not to be kept. The
+   * pages of these were published.
+   */
+  takeSnapshot(sequence: PagedSequence, computed: number): number {
+    const pages = computed / this.#pageTokens;
+    const snapshots = this.snapshots;
+    if (snapshots === null || !this.#isEnabled) return NOWHERE;
+    if (!Number.isInteger(pages) || !snapshots.pays(sequence, pages)) return NOWHERE;
+    const node = this.#nodes.get(this.#keyOf(sequence, pages - 1));
+    if (node === undefined || !node.isResident) return NOWHERE;
+    return snapshots.take(node, sequence);
+  }
+
   /** Gives back all that the sequence has: it ended, or starts over later. */
   release(sequence: PagedSequence): void {
     const { pages, nodes } = sequence;
@@ -315,6 +367,8 @@ export class PrefixTree {
     nodes.length = 0;
     sequence.published = 0;
     sequence.awaited = null;
+    sequence.snapshotPages = 0;
+    sequence.branchPages = 0;
   }
 
   // ---------------------------------------------------------------- movement
@@ -753,6 +807,7 @@ export class PrefixTree {
       for (let tier = DEVICE; tier <= DISK; tier++) {
         if (each.at[tier] !== NOWHERE) this.#leave(each, tier);
       }
+      this.snapshots?.drop(each);
       // What continues it goes because it does.
       each.goneFor = node.goneFor;
       ghosts.join(each, 0);
@@ -804,6 +859,12 @@ function continued(node: PageNode, wanted: (child: PageNode) => boolean): PageNo
     for (const child of each.children ?? []) if (wanted(child)) found.push(child);
   }
   return found.reverse();
+}
+
+/** Whether content of others continues the node's. */
+function isContinued({ children }: PageNode): boolean {
+  for (const child of children ?? []) if (child.isResident) return true;
+  return false;
 }
 
 /** How many nodes that continue this one are in the tier; two stand for more. */

@@ -37,6 +37,13 @@ export function sumOfStats(all: readonly EngineStats[]): EngineStats {
       hits: sum(({ grammars }) => grammars.hits),
       evictions: sum(({ grammars }) => grammars.evictions),
     },
+    snapshots: {
+      held: sum(({ snapshots }) => snapshots.held),
+      places: sum(({ snapshots }) => snapshots.places),
+      taken: sum(({ snapshots }) => snapshots.taken),
+      used: sum(({ snapshots }) => snapshots.used),
+      evicted: sum(({ snapshots }) => snapshots.evicted),
+    },
     kv: sumOfKv(all.map(({ kv }) => kv)),
     bridge: sumOfBridges(all.map(({ bridge }) => bridge)),
   };

@@ -161,6 +161,9 @@ export interface MemoryBudget {
   readonly kvBytes: number;
   readonly kvPages: number;
   readonly kvTokens: number;
+  /** Of a model that keeps a constant state: those that are kept, and what they take. */
+  readonly snapshots: number;
+  readonly snapshotBytes: number;
   /** Why there are no more pages: memory ends, this much was asked for, or rows use no more. */
   readonly kvLimit: 'memory' | 'request' | 'rows';
   readonly maxModelTokens: number;
@@ -228,6 +231,7 @@ export interface EngineStats {
   readonly graphLaunches: number;
   readonly grammars: GrammarStats;
   readonly kv: KvStats;
+  readonly snapshots: SnapshotStats;
   readonly bridge: BridgeStats;
 }
 
@@ -240,6 +244,16 @@ export interface SpeculationStats {
   readonly drafts: number;
   readonly draftTokens: number;
   readonly acceptedTokens: number;
+}
+
+/** States of rows that are kept, and counters since start; all 0 of models without such states. */
+export interface SnapshotStats {
+  readonly held: number;
+  readonly places: number;
+  readonly taken: number;
+  /** Prompts that went on from one. */
+  readonly used: number;
+  readonly evicted: number;
 }
 
 /** Where KV pages are, and what became of them since the start. */

@@ -23,6 +23,7 @@ import type {
   WeightMatrix,
   Weights,
 } from '../models/weights.ts';
+import type { StateCopy } from '../scheduler/plan.ts';
 import { deltaNetSizes, kvElementsOf, netLayers } from './layer-sizes.ts';
 import {
   historyTokens,
@@ -510,6 +511,32 @@ function launchDeltaNet(
     width: valueDim,
   });
   launchBranch(parts, count, weights.attendedNorm, { ...weights.output, input: attended });
+}
+
+/**
+ * Copies the state of a row, over all layers, to its place among the snapshots (`keep`), or from
+ * there (`restore`). A snapshot is the convolutions' part and then the rules'.
+ */
+export function launchStateCopy(
+  { spec, element, buffers, stream }: ForwardParts,
+  direction: 'keep' | 'restore',
+  { row, place }: StateCopy,
+): void {
+  const sizes = deltaNetSizes(spec, bytesPerElement(element));
+  invariant(sizes !== null, 'only models with delta nets keep states of rows');
+  const layers = netLayers(spec);
+  const parts = [
+    { states: buffers.convStates, bytes: layers * sizes.convBytes },
+    { states: buffers.ruleStates, bytes: layers * sizes.ruleBytes },
+  ];
+  let offsetBytes = place * parts.reduce((sum, { bytes }) => sum + bytes, 0);
+  for (const { states, bytes } of parts) {
+    const own = slice(states, row * bytes, bytes);
+    const kept = slice(buffers.snapshots, offsetBytes, bytes);
+    const [input, out] = direction === 'keep' ? [own, kept] : [kept, own];
+    stream.launch('copy', { input, out, bytes });
+    offsetBytes += bytes;
+  }
 }
 
 function launchDense(parts: LaunchParts, layer: number, count: number): void {

@@ -57,7 +57,7 @@ describe('the memory plan', () => {
     expect(left).toBeLessThan(pageBytes);
     expect(plan.kvTokens).toBe(plan.kvPages * 16);
     expect(plan.concurrency).toBe(plan.kvPages / 512);
-    const shape = { ...request.shape, kvPages: plan.kvPages };
+    const shape = { ...request.shape, kvPages: plan.kvPages, snapshots: plan.snapshots };
     const { kv, ...fixed } = bufferBytes(request.spec, shape, 2);
     expect(kv).toBe(plan.kvBytes);
     const fixedBytes = Object.values(fixed).reduce((sum, bytes) => sum + align(bytes), 0);
@@ -117,5 +117,37 @@ describe('the memory plan', () => {
         ) as string,
       }),
     );
+  });
+});
+
+describe('of a model with delta nets', () => {
+  // 48 layers, each with 48 heads of 128 x 128 in f32 and 3 inputs of 10,240 channels.
+  const stateBytes = 48 * (48 * 128 * 128 * 4 + 3 * 10_240 * 2);
+  const ample = { most: 10_000, share: 1 / 4 };
+  const planOf = async (more: Partial<MemoryRequest>) =>
+    budgetMemory(await requestOf('qwen3.6-27b', { deviceBytes: 140 * GIB, ...more }));
+
+  test('snapshots take their share of what is left for KV, and pages the rest', async () => {
+    const without = await planOf({});
+    expect([without.snapshots, without.snapshotBytes]).toEqual([0, 0]);
+    const pageBytes = without.kvBytes / without.kvPages;
+    const plan = await planOf({ snapshots: ample, kvBytes: 20 * GIB });
+    expect(plan.snapshots).toBe(Math.floor((5 * GIB) / stateBytes));
+    expect(plan.snapshotBytes).toBe(plan.snapshots * stateBytes);
+    expect(plan.kvLimit).toBe('request');
+    const unused = 20 * GIB - plan.snapshotBytes - plan.kvBytes;
+    expect([unused >= 0, unused < pageBytes]).toEqual([true, true]);
+    expect((await planOf({ snapshots: { most: 7, share: 1 } })).snapshots).toBe(7);
+    expect(describeMemory(plan)[1]).toContain(`, ${plan.snapshots} snapshots 4.`);
+  });
+
+  test('a sequence of full length goes before snapshots', async () => {
+    const { kvBytes, kvPages } = await planOf({});
+    const neededBytes = (kvBytes / kvPages) * 512;
+    const tight = (bytes: number) =>
+      planOf({ snapshots: { most: 9, share: 1 }, kvBytes: neededBytes + bytes });
+    expect((await tight(stateBytes - 1)).snapshots).toBe(0);
+    expect((await tight(stateBytes)).snapshots).toBe(1);
+    expect((await tight(stateBytes)).concurrency).toBe(1);
   });
 });

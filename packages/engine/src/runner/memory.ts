@@ -7,11 +7,12 @@ import {
   pageBytes,
   pagesPerRow,
   type RunnerShape,
+  stateBytesPerRow,
 } from './shapes.ts';
 
 export interface MemoryRequest {
   readonly spec: ModelSpec;
-  readonly shape: Omit<RunnerShape, 'kvPages'>;
+  readonly shape: Omit<RunnerShape, 'kvPages' | 'snapshots'>;
   readonly elementBytes: number;
   /** What buffers may take; what the device keeps for itself is not part of it. */
   readonly deviceBytes: number;
@@ -23,6 +24,8 @@ export interface MemoryRequest {
    * could use.
    */
   readonly kvBytes: number | undefined;
+  /** States of rows to keep, and the share of the memory for KV, at most; absent: none. */
+  readonly snapshots?: { readonly most: number; readonly share: number } | undefined;
 }
 
 type Use = 'activationBytes' | 'workspaceBytes' | 'stateBytes';
@@ -60,7 +63,11 @@ const USES: Readonly<Partial<Record<BufferName, Use>>> = {
 /** Everything but weights and KV, by use. */
 function fixedBytes({ spec, shape, elementBytes }: MemoryRequest): Record<Use, number> {
   const uses = { activationBytes: 0, workspaceBytes: 0, stateBytes: 0 };
-  const { kv: _, ...sizes } = bufferBytes(spec, { ...shape, kvPages: 0 }, elementBytes);
+  const { kv: _, ...sizes } = bufferBytes(
+    spec,
+    { ...shape, kvPages: 0, snapshots: 0 },
+    elementBytes,
+  );
   for (const [name, bytes] of Object.entries(sizes)) {
     uses[USES[name as BufferName] ?? 'stateBytes'] += align(bytes);
   }
@@ -77,9 +84,13 @@ export function budgetMemory(request: MemoryRequest): MemoryBudget {
   const { activationBytes, workspaceBytes, stateBytes } = fixed;
   const usedBytes = weightBytes + activationBytes + workspaceBytes + stateBytes;
   const perPage = pageBytes(spec, shape, elementBytes);
+  const leftBytes = deviceBytes * utilization - usedBytes;
+  const snapshots = snapshotsIn(request, Math.min(leftBytes, request.kvBytes ?? Infinity));
+  const snapshotBytes = snapshots * stateBytesPerRow(spec, elementBytes);
+  const pagesIn = (bytes: number) => Math.floor((bytes - snapshotBytes) / perPage);
   const limits = {
-    memory: Math.floor((deviceBytes * utilization - usedBytes) / perPage),
-    request: request.kvBytes === undefined ? Infinity : Math.floor(request.kvBytes / perPage),
+    memory: pagesIn(leftBytes),
+    request: request.kvBytes === undefined ? Infinity : pagesIn(request.kvBytes),
     rows: request.kvBytes === undefined ? shape.maxRows * pagesPerRow(shape) : Infinity,
   };
   const kvPages = Math.min(limits.memory, limits.request, limits.rows);
@@ -93,6 +104,8 @@ export function budgetMemory(request: MemoryRequest): MemoryBudget {
     kvBytes: kvPages * perPage,
     kvPages,
     kvTokens: Math.max(0, kvPages) * shape.pageTokens,
+    snapshots,
+    snapshotBytes,
     kvLimit,
     maxModelTokens: shape.maxModelTokens,
     concurrency: kvPages / pagesPerRow(shape),
@@ -100,6 +113,15 @@ export function budgetMemory(request: MemoryRequest): MemoryBudget {
   if (budget.concurrency >= 1) return budget;
   const neededBytes = pagesPerRow(shape) * perPage;
   throw new EngineError('out-of-memory', refusal(budget, neededBytes), 'max_model_len');
+}
+
+/** Snapshots in so much memory for KV, of which one sequence of full length needs its part. */
+function snapshotsIn({ spec, shape, elementBytes, snapshots }: MemoryRequest, kvBytes: number) {
+  const perState = stateBytesPerRow(spec, elementBytes);
+  if (snapshots === undefined || perState === 0) return 0;
+  const neededBytes = pagesPerRow(shape) * pageBytes(spec, shape, elementBytes);
+  const bytes = Math.min(kvBytes * snapshots.share, kvBytes - neededBytes);
+  return Math.max(0, Math.min(snapshots.most, Math.floor(bytes / perState)));
 }
 
 function refusal(budget: MemoryBudget, neededBytes: number): string {
@@ -126,12 +148,14 @@ export function describeMemory(budget: MemoryBudget): readonly [kv: string, memo
   const tokens = budget.kvTokens.toLocaleString('en-US');
   const length = budget.maxModelTokens.toLocaleString('en-US');
   const format = budget.kvFormat === 'element' ? '' : ` in ${budget.kvFormat}`;
+  const { snapshots, snapshotBytes } = budget;
+  const states = snapshots === 0 ? '' : `, ${snapshots} snapshots ${size(snapshotBytes)}`;
   const allowed = `${size(budget.deviceBytes * budget.utilization)} of ${size(budget.deviceBytes)}`;
   return [
     `KV cache size: ${tokens} tokens${format}, ${WHY[budget.kvLimit]}; maximum concurrency for ` +
       `${length} tokens per request: ${budget.concurrency.toFixed(2)}x`,
     `device memory, ${allowed} allowed: weights ${size(budget.weightBytes)}, KV ` +
-      `${size(budget.kvBytes)}, activations ${size(budget.activationBytes)}, workspace ` +
+      `${size(budget.kvBytes)}${states}, activations ${size(budget.activationBytes)}, workspace ` +
       `${size(budget.workspaceBytes)}, state of rows ${size(budget.stateBytes)}`,
   ];
 }

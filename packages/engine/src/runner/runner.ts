@@ -31,6 +31,7 @@ import {
   launchPickedHead,
   launchRowSampling,
   launchSampling,
+  launchStateCopy,
   slices,
 } from './forward.ts';
 import { promptGraphSizes, promptLineCount } from './prompt-sizes.ts';
@@ -278,6 +279,7 @@ export class Runner {
       : yield* this.#uplink.send(number, plan, lines, promptCount, rows, routes);
     const queuedNs = clock.nowNs();
     const slots: FilledSlot[] = [];
+    for (const copy of plan.restores ?? []) launchStateCopy(this.#parts, 'restore', copy);
     if (plan.prefill.length > 0) {
       this.#launchPrompts(number, plan, lines, promptCount, slots);
     } else {
@@ -285,6 +287,7 @@ export class Runner {
       this.launchDecode(this.bucketOf(decode.length), steps, drafts);
       for (let step = 0; step < steps; step++) slots.push(this.#fillSlot(decode, 1 + drafts));
     }
+    for (const copy of plan.snapshots ?? []) launchStateCopy(this.#parts, 'keep', copy);
     const launched = { number, plan, slots, promptLines: lines };
     const finished = run(this.#drain(launched, command?.crossing, queuedNs, routes));
     const commandWaitNs = command === undefined ? 0 : queuedNs - calledNs;

@@ -41,6 +41,8 @@ export interface RunnerShape {
   readonly maxModelTokens: number;
   readonly pageTokens: number;
   readonly kvPages: number;
+  /** States of rows that are kept, so that their prefixes can be continued. */
+  readonly snapshots: number;
   readonly kvFormat: StorageFormat;
   /** Devices that each compute a part of every layer; the model's numbers are those of one. */
   readonly ranks: number;
@@ -255,6 +257,7 @@ export function bufferBytes(spec: ModelSpec, shape: RunnerShape, elementBytes: n
     netGates: net === null ? 4 : activation(2 * spec.deltaNet!.valueHeads),
     convStates: net === null ? 4 : maxRows * nets * net.convBytes,
     ruleStates: net === null ? 4 : maxRows * nets * net.ruleBytes,
+    snapshots: Math.max(shape.snapshots * stateBytesPerRow(spec, elementBytes), 4),
     sharedActivated: activation(widths.shared),
     joined: activation(widths.joined),
     activated: activation(widths.activated),

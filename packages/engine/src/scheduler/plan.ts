@@ -34,6 +34,12 @@ export interface GrammarWrite {
   readonly offset: number;
 }
 
+/** The constant state of a row, and a place of `SnapshotPool` that it is copied to or from. */
+export interface StateCopy {
+  readonly row: number;
+  readonly place: number;
+}
+
 /** Where rows are computed beside prompts, these and those take multiples of so many lines. */
 export const LINE_STEP = 4;
 
@@ -50,6 +56,9 @@ export interface StepPlan {
   readonly drafts: number;
   readonly pageWrites: readonly PageWrite[];
   readonly grammarWrites: readonly GrammarWrite[];
+  /** States that rows get before anything is computed, and that are kept after; absent: none. */
+  readonly restores?: readonly StateCopy[];
+  readonly snapshots?: readonly StateCopy[];
 }
 
 /** What the device reported for one row. */

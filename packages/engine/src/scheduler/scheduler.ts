@@ -1,5 +1,6 @@
 import { invariant } from '@bridgekeeper/bridge';
 import { type GrammarOwner, GrammarPool } from '../grammar/grammar-pool.ts';
+import { NOWHERE } from '../kv/page-node.ts';
 import { NO_MATCH, type PrefixMatch, type PrefixTree } from '../kv/prefix-tree.ts';
 import { sumOfKvShares } from '../kv/tiers/kv-shares.ts';
 import type { GenerationEvent, TokenLogprobs } from '../request/request.ts';
@@ -12,6 +13,7 @@ import {
   type PageWrite,
   type PrefillChunk,
   type RowResult,
+  type StateCopy,
   type StepPlan,
   type StepResults,
   wantsLines,
@@ -84,6 +86,8 @@ export class Scheduler {
   #settled = 0;
   /** What plans that launched nothing have left to tell the device. */
   #pageWrites: PageWrite[] = [];
+  /** Places from which sequences in rows go on, as of the next plan that launches anything. */
+  #restores: { readonly sequence: Sequence; readonly place: number }[] = [];
   /** Grammars that the next plan brings to the device. */
   #grammarWrites: GrammarWrite[] = [];
 
@@ -191,6 +195,7 @@ export class Scheduler {
       if (chunk.last) chunk.sequence.phase = 'decode';
       this.#tree.publish(chunk.sequence, chunk.sequence.computed);
     }
+    const snapshots = this.#takeSnapshots(prefill);
     const { steps: planSteps, drafts } = planned;
     if (prefill.length + decode.length === 0) {
       // Prompts may wait for pages from stores: what they have is told with the next launch.
@@ -201,7 +206,39 @@ export class Scheduler {
     const live = pageWrites.filter((write) => write.sequence.row >= 0);
     const grammarWrites = this.#grammarWrites;
     this.#grammarWrites = [];
-    return { prefill, decode, steps: planSteps, drafts, pageWrites: live, grammarWrites };
+    const restores = this.#takeRestores();
+    return {
+      prefill,
+      decode,
+      steps: planSteps,
+      drafts,
+      pageWrites: live,
+      grammarWrites,
+      ...(restores.length > 0 && { restores }),
+      ...(snapshots.length > 0 && { snapshots }),
+    };
+  }
+
+  /**
+   * Places for states as they are once these chunks are computed. All that is in the plan has its
+   * place: what is continued by it was kept by an earlier one, and is copied before anything is
+   * overwritten.
+   */
+  #takeSnapshots(prefill: readonly PrefillChunk[]): readonly StateCopy[] {
+    if (!this.#tree.wantsBorders) return NO_COPIES;
+    return prefill
+      .map(({ sequence }) => ({
+        row: sequence.row,
+        place: this.#tree.takeSnapshot(sequence, sequence.computed),
+      }))
+      .filter(({ place }) => place !== NOWHERE);
+  }
+
+  #takeRestores(): readonly StateCopy[] {
+    if (this.#restores.length === 0) return NO_COPIES;
+    const restores = this.#restores.filter(({ sequence }) => sequence.row >= 0);
+    this.#restores = [];
+    return restores.map(({ sequence: { row }, place }) => ({ row, place }));
   }
 
   /** Prompts that are computed beside so many rows that decode: in rows, or that get one now. */
@@ -212,7 +249,7 @@ export class Scheduler {
     pageWrites: PageWrite[],
     nowNs: number,
   ): readonly PrefillChunk[] {
-    const budget = new StepBudget(this.#limits, decodeRows, tokens);
+    const budget = new StepBudget(this.#limits, this.#tree, decodeRows, tokens);
     const prefilling = this.#running.filter((each) => this.#isComputing(each));
     prefilling.sort((a, b) => this.#waiting.compare(a, b));
     const isNew = (sequence: Sequence) => this.#waiting.rowsOf(sequence) === 0;
@@ -491,6 +528,8 @@ export class Scheduler {
     if (matched === undefined) return false;
     const others = this.#waiting.length - 1 + this.#computing;
     const found = this.#tree.claim(sequence, matched, others) * this.#limits.pageTokens;
+    const place = this.#tree.continueFrom(sequence, matched.pages);
+    if (place !== NOWHERE) this.#restores.push({ sequence, place });
     if (sequence.preemptions === 0) this.counters.prefixQueriedTokens += sequence.length;
     this.#find(sequence, found);
     sequence.computed = found;
@@ -579,6 +618,7 @@ class StepBudget {
   readonly chunks: PrefillChunk[] = [];
   readonly #chunked: boolean;
   readonly #pageTokens: number;
+  readonly #tree: PrefixTree;
   #tokens: number;
   #lines: number;
   #countTokens: number;
@@ -586,7 +626,13 @@ class StepBudget {
   #historyTokens: number;
   #hasHistory = false;
 
-  constructor(limits: SchedulerLimits, decodeRows: number, tokensBesideRows: number) {
+  constructor(
+    limits: SchedulerLimits,
+    tree: PrefixTree,
+    decodeRows: number,
+    tokensBesideRows: number,
+  ) {
+    this.#tree = tree;
     this.#chunked = limits.chunkedPrefill;
     this.#pageTokens = limits.pageTokens;
     const room = limits.maxBatchTokens - decodeRows;
@@ -610,11 +656,20 @@ class StepBudget {
     // A prompt that is scored takes its lines with its last token.
     if (pooling?.task === 'score' && this.#lines < SCORE_LINES) return 0;
     const lines = sampling.promptLogprobs === undefined ? rest : this.#lines;
-    const length = Math.max(0, Math.min(rest, this.#tokens, lines));
+    const room = Math.max(0, Math.min(rest, this.#tokens, lines));
+    const length = this.#tree.wantsBorders ? this.#toBorder(sequence, room) : room;
     const isLast = sequence.computed + length === sequence.length;
     // With its last chunk all of its tokens cross once more.
     if (isLast && this.#hasHistory && sequence.length > this.#historyTokens) return 0;
     return length;
+  }
+
+  /** As much of `room` as ends where a snapshot should be, or between pages, if there is more. */
+  #toBorder(sequence: Sequence, room: number): number {
+    const { computed, length } = sequence;
+    const end = Math.min(computed + room, this.#tree.borderOf(sequence, computed));
+    const border = end === length ? end : end - (end % this.#pageTokens);
+    return border > computed ? border - computed : end - computed;
   }
 
   /** Spends what the sequence's next chunk takes; undefined when there is no room for any. */
@@ -707,6 +762,7 @@ class Drafts {
 
 const NO_EVENTS: readonly GenerationEvent[] = [];
 const NO_CHUNKS: readonly PrefillChunk[] = [];
+const NO_COPIES: readonly StateCopy[] = [];
 const isCancelled = (sequence: Sequence) => sequence.cancelled;
 
 /** How far ahead pages are taken once any are: each tokens' worth saves a crossing per launch. */

@@ -34,6 +34,9 @@ export class Sequence {
   readonly nodes: PageNode[] = [];
   /** Pages of this sequence already published. */
   published = 0;
+  /** After so many pages its prefix had a snapshot last, and others parted from it. */
+  snapshotPages = 0;
+  branchPages = 0;
   /** What it must not compute, since it is there or comes from a store. */
   awaited: Awaited | null = null;
   /** It waited for what did not come from a store. */

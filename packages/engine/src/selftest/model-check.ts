@@ -34,8 +34,8 @@ export interface ModelCheck extends Agreement, GreedyAgreement {
   readonly kvRounding: number;
   /** What tokens do that are torn between experts, when logits are off by what may be expected. */
   readonly routing: number;
-  /** Prompt tokens that came from pages of other sequences; null: its kind never has any. */
-  readonly prefixHitTokens: number | null;
+  /** Prompt tokens that came from pages of other sequences. */
+  readonly prefixHitTokens: number;
   /**
    * Against the peer: the float64 reference, and the engine, whose own rounding of FP8 KV is then
    * part of its error. undefined: no peer.
@@ -102,7 +102,7 @@ export async function checkRandomModel(
       worstTolerance,
       kvRounding,
       routing: routing.relativeError,
-      prefixHitTokens: model.sharesPrefixes ? prefixHitTokens : null,
+      prefixHitTokens,
       ...compareObserved(sequences, expected),
       ...compareGreedy(sequences, expected, worstTolerance),
       peer: ofPeer && {
@@ -145,7 +145,7 @@ function faultsOf(check: Omit<ModelCheck, 'faults'>): string[] {
     ...over('relative error', check.relativeError, tolerance),
     ...over('worst error', check.worstError, worstTolerance),
     ...(differing === 0 ? [] : [`${differing} greedy tokens are not the reference's`]),
-    ...((check.prefixHitTokens ?? 1) > 0 ? [] : ['no sequence hit the prefix of another']),
+    ...(check.prefixHitTokens > 0 ? [] : ['no sequence hit the prefix of another']),
     ...over(
       "the reference's error to the peer",
       peer?.reference.relativeError ?? 0,

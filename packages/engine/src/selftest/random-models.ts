@@ -28,8 +28,6 @@ export interface RandomModel {
   readonly kvFormat: StorageFormat;
   readonly pageTokens: number;
   readonly maxBatchTokens: number;
-  /** Whether the engine finds prefixes of such a model again. */
-  readonly sharesPrefixes: boolean;
   /** One of the few for when all would take too long. */
   readonly quick: boolean;
 }
@@ -194,7 +192,6 @@ function randomModel(columns: Columns, index: number): RandomModel {
     pageTokens: [16, 32, 64][index % 3]!,
     // Beyond 128 tokens FP8 weights take another path than below.
     maxBatchTokens: index % 2 === 0 ? 48 : 176,
-    sharesPrefixes: true,
     quick: quick === 'quick',
   };
 }
@@ -814,7 +811,6 @@ function familyModel(traits: FamilyTraits, index: number): RandomModel {
     kvFormat: kv === 'fp8' ? 'fp8-e4m3' : 'element',
     pageTokens: [16, 32, 64][index % 3]!,
     maxBatchTokens: index % 2 === 0 ? 48 : 176,
-    sharesPrefixes: !('linear_key_head_dim' in traits.config),
     quick: traits.quick ?? false,
   };
 }

@@ -18,6 +18,7 @@ const SHOWN = [
   'kvCacheMemoryBytes',
   'blockSize',
   'enablePrefixCaching',
+  'stateSnapshots',
   'kvOffloadingSize',
   'enableChunkedPrefill',
   'dtype',

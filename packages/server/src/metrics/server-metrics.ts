@@ -55,6 +55,7 @@ export class ServerMetrics implements Observer {
       for (const reading of speculationReadings(stats, labels)) this.#add(reading);
     }
     for (const reading of kvReadings(stats, labels)) this.#add(reading);
+    for (const reading of snapshotReadings(stats, labels)) this.#add(reading);
     for (const reading of bridgeMetrics(stats, labels)) this.#add(reading);
     if (receipts !== undefined) this.#add(receiptMetrics(receipts, labels));
     if (restarts !== undefined) {
@@ -195,6 +196,8 @@ function speculationReadings(stats: () => EngineStats, labels: Labels): Reading[
   ];
 }
 
+type SnapshotStats = EngineStats['snapshots'];
+
 const TIERS = ['device', 'host', 'disk'] as const;
 
 function kvReadings(stats: () => EngineStats, labels: Labels): Reading[] {
@@ -238,6 +241,30 @@ function kvReadings(stats: () => EngineStats, labels: Labels): Reading[] {
     new Reading('bridgekeeper:kv_host_bytes', 'gauge', 'Host memory that is there for KV.', () => [
       { labels, value: stats().kv.hostReadyBytes },
     ]),
+  ];
+}
+
+/** Zero throughout for models that keep no states beside pages. */
+function snapshotReadings(stats: () => EngineStats, labels: Labels): Reading[] {
+  const gauge = (name: string, help: string, read: (now: SnapshotStats) => number) =>
+    new Reading(`bridgekeeper:${name}`, 'gauge', help, () => [
+      { labels, value: read(stats().snapshots) },
+    ]);
+  return [
+    gauge('state_snapshots', 'States kept of prefixes.', ({ held }) => held),
+    gauge('state_snapshot_places', 'States that there is room for.', ({ places }) => places),
+    new Reading(
+      'bridgekeeper:state_snapshot_events_total',
+      'counter',
+      'What became of states that were kept.',
+      () => {
+        const { taken, used, evicted } = stats().snapshots;
+        return Object.entries({ taken, used, evicted }).map(([event, value]) => ({
+          labels: { event, ...labels },
+          value,
+        }));
+      },
+    ),
   ];
 }
 

@@ -61,6 +61,7 @@ test('numbers have bounds, which are values themselves', () => {
     gpuMemoryUtilization: [0.01, 1],
     kvCacheMemoryBytes: [1, 70368744177664],
     blockSize: [1, 1024],
+    stateSnapshots: [0, 65536],
     kvOffloadingSize: [0.001, 1048576],
     kvDiskSize: [0.001, 16777216],
     kvSpillShare: [0, 1],

@@ -105,6 +105,11 @@ export const SETTINGS = {
   kvCacheMemoryBytes: setting(integer(1, 2 ** 46), UNSET, 'KV cache in bytes; default: what fits'),
   blockSize: setting(integer(1, 1024), UNSET, 'tokens in a KV page; default: the device says'),
   enablePrefixCaching: setting(onOff(), true, 'share KV pages of equal prefixes in a tenant'),
+  stateSnapshots: setting(
+    integer(0, 65_536),
+    UNSET,
+    'states kept of models with delta nets, to find prefixes; default: some for each row',
+  ),
   kvOffloadingSize: setting(
     number(0.001, 2 ** 20),
     UNSET,

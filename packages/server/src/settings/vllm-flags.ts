@@ -142,9 +142,9 @@ export const VLLM_FLAGS: Readonly<Record<string, VllmFlag>> = {
     'keys are chains of SHA-256 that begin with the tenant',
     'one',
   ),
-  'mamba-cache-dtype': refused('no such architecture is supported', 'one'),
-  'mamba-ssm-cache-dtype': refused('no such architecture is supported', 'one'),
-  'mamba-block-size': refused('no such architecture is supported', 'one'),
+  'mamba-cache-dtype': refused('states of delta nets are as they are computed', 'one'),
+  'mamba-ssm-cache-dtype': refused('states of delta nets are as they are computed', 'one'),
+  'mamba-block-size': refused('states are kept between KV pages: say `--block-size`', 'one'),
   // Scheduling.
   'max-num-partial-prefills': ignored(NO_TUNING, 'one'),
   'max-long-partial-prefills': ignored(NO_TUNING, 'one'),

@@ -21,6 +21,8 @@ export function sequenceOf(tokens: readonly number[], tenant = 't'): PagedSequen
     pageKeys: [],
     nodes: [],
     published: 0,
+    snapshotPages: 0,
+    branchPages: 0,
     awaited: null,
     isDistrustful: false,
     kvShares: [],

@@ -79,6 +79,7 @@ function limitsOf(settings: Settings, burst: BurstLimits): EngineLimits {
     memoryUtilization: settings.gpuMemoryUtilization,
     kvBytes: settings.kvCacheMemoryBytes,
     prefixCaching: settings.enablePrefixCaching,
+    snapshots: settings.stateSnapshots,
     chunkedPrefill: settings.enableChunkedPrefill,
     maxWaiting: settings.maxWaitingRequests,
     seed: settings.seed,
