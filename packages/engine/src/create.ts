@@ -14,6 +14,7 @@ import { GrammarPool } from './grammar/grammar-pool.ts';
 import { PrefixTree, type TierOptions } from './kv/prefix-tree.ts';
 import { createTierPolicy } from './kv/tiers/policies.ts';
 import type { KvPrices } from './kv/tiers/prices.ts';
+import { WindowPool } from './kv/window-pool.ts';
 import {
   divisionOf,
   heldBy,
@@ -60,6 +61,7 @@ import {
   type RunnerShape,
   ropeTables,
   stateBytesPerRow,
+  windowSizesOf,
 } from './runner/shapes.ts';
 import { SCORE_LINES, Scheduler } from './scheduler/scheduler.ts';
 import type { SealPolicy } from './seal/open.ts';
@@ -232,7 +234,8 @@ export async function prepareModel(options: EngineOptions): Promise<PreparedMode
   const prefillRate = new PrefillRate();
   const { kvPages: pages, pageTokens } = shape;
   const below = tiers === null ? undefined : belowDevice(options, tiers, prefillRate, pageTokens);
-  const tree = new PrefixTree({ pages, pageTokens, isEnabled, tiers: below });
+  const window = windowPool(own, shape);
+  const tree = new PrefixTree({ pages, pageTokens, isEnabled, tiers: below, window });
   const limits = {
     ...shape,
     maxLines: maxRows,
@@ -258,6 +261,11 @@ export async function prepareModel(options: EngineOptions): Promise<PreparedMode
     prefillRate,
     prepareSeconds,
   };
+}
+
+function windowPool(spec: ModelSpec, shape: RunnerShape): WindowPool | undefined {
+  const sizes = shape.windowPages === 0 ? null : windowSizesOf(spec, shape);
+  return sizes === null ? undefined : new WindowPool(shape.windowPages, sizes);
 }
 
 /** Each GPU of several is loaded by a lane of its own. */
@@ -485,7 +493,8 @@ function planShape(
     weightBytes: Math.max(...held.map((tensors) => weightBytes(tensors, elementBytes))),
     kvBytes: options.kvBytes,
   });
-  return { shape: { ...sizes, kvStaging, kvPages: memory.kvPages }, memory };
+  const { kvPages, window } = memory;
+  return { shape: { ...sizes, kvStaging, kvPages, windowPages: window?.pages ?? 0 }, memory };
 }
 
 /** Throws EngineError where rows cannot go back behind tokens that were not theirs. */

@@ -12,6 +12,7 @@ import type { LoadedWeights } from './loader/load.ts';
 import { EngineError, type SleepRequest } from './request/request.ts';
 import type { ForwardParts } from './runner/forward.ts';
 import type { Runner } from './runner/runner.ts';
+import type { BufferName } from './runner/shapes.ts';
 import type { Traffic } from './traffic/traffic.ts';
 
 export interface SleeperParts {
@@ -77,7 +78,7 @@ export class Sleeper {
     for (const arena of this.#arenas) device.free(arena);
     this.#arenas = [];
     if (!keepsKv) {
-      device.free(parts.buffers.kv);
+      for (const name of this.#kvBuffers) device.free(parts.buffers[name]);
       tree.forgetDevice();
       this.#hasKv = false;
     }
@@ -91,7 +92,7 @@ export class Sleeper {
    */
   async wakeUp(): Promise<void> {
     const { device, runner, parts, loaded, reload } = this.#parts;
-    const kv = this.#hasKv ? null : this.#allocateKv();
+    const kv = this.#hasKv ? {} : this.#allocateKv();
     const copies = this.#level === 1 ? this.#copies : null;
     try {
       if (copies === null) {
@@ -103,21 +104,29 @@ export class Sleeper {
         parts.weights = loaded.over(this.#arenas);
       }
     } catch (error) {
-      if (kv !== null) device.free(kv);
+      for (const buffer of Object.values(kv)) device.free(buffer);
       throw isShort(error) ? refused('the device has no room for the weights', error) : error;
     }
     if (copies !== null) await this.#cross('h2d', copies);
-    if (kv !== null) parts.buffers = { ...parts.buffers, kv };
+    if (!this.#hasKv) parts.buffers = { ...parts.buffers, ...kv };
     this.#hasKv = true;
     await runner.capture();
     this.#level = 0;
   }
 
-  #allocateKv(): DeviceBuffer {
+  get #kvBuffers(): readonly BufferName[] {
+    return this.#parts.parts.shape.windowPages > 0 ? ['kv', 'kvWindow'] : ['kv'];
+  }
+
+  #allocateKv(): Partial<Record<BufferName, DeviceBuffer>> {
     const { device, parts } = this.#parts;
+    const kv: Partial<Record<BufferName, DeviceBuffer>> = {};
     try {
-      return device.allocate(parts.buffers.kv.bytes, 'kv');
+      for (const name of this.#kvBuffers)
+        kv[name] = device.allocate(parts.buffers[name].bytes, name);
+      return kv;
     } catch (error) {
+      for (const buffer of Object.values(kv)) device.free(buffer);
       throw isShort(error) ? refused('the device has no room for KV', error) : error;
     }
   }

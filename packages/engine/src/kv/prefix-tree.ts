@@ -19,6 +19,7 @@ import { lru } from './tiers/policies/lru.ts';
 import type { TierPolicy } from './tiers/policy.ts';
 import type { KvPrices } from './tiers/prices.ts';
 import { givenUpOf, reasonOf, type StoredRun, splitOf } from './tiers/split.ts';
+import type { WindowPages, WindowPool } from './window-pool.ts';
 
 /** A sequence as far as its pages go. */
 export interface PagedSequence {
@@ -28,6 +29,8 @@ export interface PagedSequence {
   tokens(from: number, to: number): Uint32Array;
   /** Pages of the device, in the order of its tokens; empty while it waits. */
   readonly pages: number[];
+  /** Pages of layers that see a window; absent: it has none in a pool of their own. */
+  readonly window?: WindowPages;
   /** Keys of its full pages, as far as they were needed. */
   readonly pageKeys: string[];
   /** The nodes that it holds, from the first page on. */
@@ -69,6 +72,8 @@ export interface PrefixTreeOptions {
   /** Off: nothing is found again. */
   readonly isEnabled: boolean;
   readonly tiers?: TierOptions | undefined;
+  /** Of layers that see a window; absent: their KV is in the pages of all others. */
+  readonly window?: WindowPool | undefined;
 }
 
 /** What is below the device. */
@@ -116,6 +121,8 @@ interface Restoring extends Arrival {
  */
 export class PrefixTree {
   readonly accounts = new TierAccounts();
+  /** Of layers that see a window; null: they have none of their own. */
+  readonly window: WindowPool | null;
   readonly #pageTokens: number;
   readonly #isEnabled: boolean;
   readonly #policy: TierPolicy;
@@ -133,7 +140,9 @@ export class PrefixTree {
   /** The last of what is being written to a store: no room is made among what it continues. */
   readonly #leaving: PageNode[] = [];
 
-  constructor({ pages, pageTokens, isEnabled, tiers }: PrefixTreeOptions) {
+  constructor({ pages, pageTokens, isEnabled, tiers, window }: PrefixTreeOptions) {
+    invariant(tiers === undefined || window === undefined, 'what moves to tiers is one page');
+    this.window = window ?? null;
     this.#pageTokens = pageTokens;
     this.#isEnabled = isEnabled;
     this.#tiers = tiers ?? null;
@@ -178,20 +187,27 @@ export class PrefixTree {
   match(sequence: PagedSequence): PrefixMatch {
     if (!this.#isEnabled) return NO_MATCH;
     const most = Math.floor((sequence.length - 1) / this.#pageTokens);
-    let pages = 0;
+    const found: PageNode[] = [];
+    while (found.length < most) {
+      const node = this.#nodes.get(this.#keyOf(sequence, found.length));
+      if (node === undefined || !node.isResident) break;
+      if (node.at[DEVICE] === NOWHERE && sequence.isDistrustful) break;
+      found.push(node);
+    }
+    const pages = this.#continuable(found);
     let onDevice = 0;
     let fromCache = 0;
-    for (; pages < most; pages++) {
-      const node = this.#nodes.get(this.#keyOf(sequence, pages));
-      if (node === undefined || !node.isResident) break;
-      if (node.at[DEVICE] === NOWHERE) {
-        if (sequence.isDistrustful) break;
-        continue;
-      }
+    for (const node of found.slice(0, pages)) {
+      if (node.at[DEVICE] === NOWHERE) continue;
       onDevice += 1;
       if (node.holders === 0) fromCache += 1;
     }
     return { pages, onDevice, fromCache };
+  }
+
+  /** Of leading nodes of a prefix, those behind which a sequence can go on. */
+  #continuable(nodes: readonly PageNode[]): number {
+    return this.window?.continuable(nodes) ?? nodes.length;
   }
 
   /**
@@ -287,12 +303,14 @@ export class PrefixTree {
       }
       this.#ownPages -= 1;
       this.#put(node, DEVICE, sequence.pages[index]!);
+      this.window?.publish(sequence, index);
     }
   }
 
   /** Gives back all that the sequence has: it ended, or starts over later. */
   release(sequence: PagedSequence): void {
     const { pages, nodes } = sequence;
+    this.window?.release(sequence);
     if (this.#policy.writesThrough) this.#writeThrough(nodes);
     for (const arrival of sequence.awaited?.arrivals ?? []) {
       (arrival as Restoring).waiting.delete(sequence);
@@ -737,6 +755,7 @@ export class PrefixTree {
     const shelf = this.#shelves[tier]!;
     const place = shelf.remove(node);
     shelf.giveBack(place);
+    if (tier === DEVICE) this.window?.forget(node);
     this.accounts.moved(node.tenant, tier, -1);
     if (tier !== DEVICE) {
       const store = tier === HOST ? 'host' : 'disk';

@@ -158,9 +158,17 @@ export interface MemoryBudget {
   /** Rows, batches, commands and results. */
   readonly stateBytes: number;
   readonly kvFormat: StorageFormat;
+  /** Of all KV. */
   readonly kvBytes: number;
   readonly kvPages: number;
+  /** Of layers that see their whole context. */
   readonly kvTokens: number;
+  /** What of KV is for layers that see `tokens` alone; null: it is in the pages of all others. */
+  readonly window: {
+    readonly tokens: number;
+    readonly pages: number;
+    readonly bytes: number;
+  } | null;
   /** Why there are no more pages: memory ends, this much was asked for, or rows use no more. */
   readonly kvLimit: 'memory' | 'request' | 'rows';
   readonly maxModelTokens: number;

@@ -56,7 +56,7 @@ describe('the memory plan', () => {
     expect(left).toBeLessThan(pageBytes);
     expect(plan.kvTokens).toBe(plan.kvPages * 16);
     expect(plan.concurrency).toBe(plan.kvPages / 512);
-    const shape = { ...request.shape, kvPages: plan.kvPages };
+    const shape = { ...request.shape, kvPages: plan.kvPages, windowPages: 0 };
     const { kv, ...fixed } = bufferBytes(request.spec, shape, 2);
     expect(kv).toBe(plan.kvBytes);
     const fixedBytes = Object.values(fixed).reduce((sum, bytes) => sum + align(bytes), 0);

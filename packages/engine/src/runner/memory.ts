@@ -1,17 +1,20 @@
+import { type WindowSizes, windowPagesOfLaunch, windowPagesOfRow } from '../kv/window-pool.ts';
 import type { ModelSpec } from '../models/spec.ts';
 import { EngineError, type MemoryBudget } from '../request/request.ts';
-import { align } from './layer-sizes.ts';
+import { align, type KvPool } from './layer-sizes.ts';
 import {
   type BufferName,
   bufferBytes,
   pageBytes,
   pagesPerRow,
+  poolPageBytes,
   type RunnerShape,
+  windowSizesOf,
 } from './shapes.ts';
 
 export interface MemoryRequest {
   readonly spec: ModelSpec;
-  readonly shape: Omit<RunnerShape, 'kvPages'>;
+  readonly shape: Omit<RunnerShape, 'kvPages' | 'windowPages'>;
   readonly elementBytes: number;
   /** What buffers may take; what the device keeps for itself is not part of it. */
   readonly deviceBytes: number;
@@ -60,8 +63,11 @@ const USES: Readonly<Partial<Record<BufferName, Use>>> = {
 /** Everything but weights and KV, by use. */
 function fixedBytes({ spec, shape, elementBytes }: MemoryRequest): Record<Use, number> {
   const uses = { activationBytes: 0, workspaceBytes: 0, stateBytes: 0 };
-  const { kv: _, ...sizes } = bufferBytes(spec, { ...shape, kvPages: 0 }, elementBytes);
+  // With the tables of a pool for windows, if there may be one.
+  const windowPages = windowSizesOf(spec, shape) === null ? 0 : 1;
+  const sizes = bufferBytes(spec, { ...shape, kvPages: 0, windowPages }, elementBytes);
   for (const [name, bytes] of Object.entries(sizes)) {
+    if (name === 'kv' || (name === 'kvWindow' && windowPages > 0)) continue;
     uses[USES[name as BufferName] ?? 'stateBytes'] += align(bytes);
   }
   return uses;
@@ -72,14 +78,14 @@ function fixedBytes({ spec, shape, elementBytes }: MemoryRequest): Record<Use, n
  * with the numbers and what to change, when not even one sequence of full length would fit.
  */
 export function budgetMemory(request: MemoryRequest): MemoryBudget {
-  const { spec, shape, elementBytes, deviceBytes, utilization, weightBytes } = request;
+  const { shape, deviceBytes, utilization, weightBytes } = request;
   const fixed = fixedBytes(request);
   const { activationBytes, workspaceBytes, stateBytes } = fixed;
   const usedBytes = weightBytes + activationBytes + workspaceBytes + stateBytes;
-  const perPage = pageBytes(spec, shape, elementBytes);
+  const pools = new PagePools(request);
   const limits = {
-    memory: Math.floor((deviceBytes * utilization - usedBytes) / perPage),
-    request: request.kvBytes === undefined ? Infinity : Math.floor(request.kvBytes / perPage),
+    memory: pools.pagesWithin(deviceBytes * utilization - usedBytes),
+    request: request.kvBytes === undefined ? Infinity : pools.pagesWithin(request.kvBytes),
     rows: request.kvBytes === undefined ? shape.maxRows * pagesPerRow(shape) : Infinity,
   };
   const kvPages = Math.min(limits.memory, limits.request, limits.rows);
@@ -90,16 +96,79 @@ export function budgetMemory(request: MemoryRequest): MemoryBudget {
     weightBytes,
     ...fixed,
     kvFormat: shape.kvFormat,
-    kvBytes: kvPages * perPage,
+    kvBytes: pools.bytesOf(kvPages),
     kvPages,
+    window: pools.windowOf(kvPages),
     kvTokens: Math.max(0, kvPages) * shape.pageTokens,
     kvLimit,
     maxModelTokens: shape.maxModelTokens,
     concurrency: kvPages / pagesPerRow(shape),
   };
   if (budget.concurrency >= 1) return budget;
-  const neededBytes = pagesPerRow(shape) * perPage;
+  const neededBytes = pools.bytesOf(pagesPerRow(shape));
   throw new EngineError('out-of-memory', refusal(budget, neededBytes), 'max_model_len');
+}
+
+/** Contexts of so many tokens, and of so many windows, have a window each. */
+const CONTEXT_TOKENS = 2048;
+const CONTEXT_WINDOWS = 4;
+
+/** How memory is divided between pages of contexts and pages of windows. */
+class PagePools {
+  readonly #shape: MemoryRequest['shape'];
+  readonly #sizes: WindowSizes | null;
+  /** Of a page of all layers; of one of each pool. */
+  readonly #wholeBytes: number;
+  readonly #bytes: Readonly<Record<KvPool, number>>;
+
+  constructor({ spec, shape, elementBytes }: MemoryRequest) {
+    this.#shape = shape;
+    this.#sizes = windowSizesOf(spec, shape);
+    this.#wholeBytes = pageBytes(spec, shape, elementBytes);
+    this.#bytes = poolPageBytes(spec, shape, elementBytes);
+  }
+
+  /**
+   * Pages of windows beside so many of contexts, whose rows, and what is cached of others, have
+   * windows as if they were of middling length: shorter ones wait for a window before they wait for
+   * a page, and longer ones leave some to the cache. 0: windows would take no fewer pages than
+   * contexts do, and have no pool of their own.
+   */
+  #windowPages(pages: number): number {
+    if (this.#sizes === null) return 0;
+    const { pageTokens, windowTokens } = this.#sizes;
+    const middling = Math.max(CONTEXT_TOKENS, CONTEXT_WINDOWS * windowTokens);
+    const contextTokens = Math.min(middling, this.#shape.maxModelTokens);
+    const contexts = Math.ceil((pages * pageTokens) / contextTokens);
+    const wanted = windowPagesOfLaunch(this.#sizes) + contexts * windowPagesOfRow(this.#sizes);
+    return wanted < pages ? wanted : 0;
+  }
+
+  bytesOf(pages: number): number {
+    const windowPages = this.#windowPages(pages);
+    if (windowPages === 0) return pages * this.#wholeBytes;
+    return pages * this.#bytes.context + windowPages * this.#bytes.window;
+  }
+
+  windowOf(pages: number): MemoryBudget['window'] {
+    const windowPages = this.#windowPages(pages);
+    if (windowPages === 0) return null;
+    const { windowTokens: tokens } = this.#sizes!;
+    return { tokens, pages: windowPages, bytes: windowPages * this.#bytes.window };
+  }
+
+  /** The most pages of contexts that fit with what goes with them; less than 0: none by far. */
+  pagesWithin(bytes: number): number {
+    const whole = Math.floor(bytes / this.#wholeBytes);
+    if (this.#sizes === null || whole <= 0) return whole;
+    let [fits, exceeds] = [whole, Math.floor(bytes / this.#bytes.context) + 1];
+    while (exceeds - fits > 1) {
+      const middle = Math.floor((fits + exceeds) / 2);
+      if (this.bytesOf(middle) <= bytes) fits = middle;
+      else exceeds = middle;
+    }
+    return fits;
+  }
 }
 
 function refusal(budget: MemoryBudget, neededBytes: number): string {
@@ -124,16 +193,23 @@ const WHY = {
 /** The budget in two lines, for the log. */
 export function describeMemory(budget: MemoryBudget): readonly [kv: string, memory: string] {
   const tokens = budget.kvTokens.toLocaleString('en-US');
+  const windows = windowWords(budget);
   const length = budget.maxModelTokens.toLocaleString('en-US');
   const format = budget.kvFormat === 'element' ? '' : ` in ${budget.kvFormat}`;
   const allowed = `${size(budget.deviceBytes * budget.utilization)} of ${size(budget.deviceBytes)}`;
   return [
-    `KV cache size: ${tokens} tokens${format}, ${WHY[budget.kvLimit]}; maximum concurrency for ` +
-      `${length} tokens per request: ${budget.concurrency.toFixed(2)}x`,
+    `KV cache size: ${tokens} tokens${windows}${format}, ${WHY[budget.kvLimit]}; maximum ` +
+      `concurrency for ${length} tokens per request: ${budget.concurrency.toFixed(2)}x`,
     `device memory, ${allowed} allowed: weights ${size(budget.weightBytes)}, KV ` +
       `${size(budget.kvBytes)}, activations ${size(budget.activationBytes)}, workspace ` +
       `${size(budget.workspaceBytes)}, state of rows ${size(budget.stateBytes)}`,
   ];
+}
+
+function windowWords({ window, kvPages, kvTokens }: MemoryBudget): string {
+  if (window === null) return '';
+  const tokens = (window.pages * (kvTokens / kvPages)).toLocaleString('en-US');
+  return `, and ${tokens} in layers that see ${window.tokens},`;
 }
 
 function size(bytes: number): string {

@@ -13,18 +13,22 @@ import {
   resultSlotWords,
   type StorageFormat,
 } from '@bridgekeeper/device';
+import type { WindowSizes } from '../kv/window-pool.ts';
 import { isHeadDivided } from '../models/rank-slice.ts';
 import { type FeedForward, heldExperts, type ModelSpec, type Rope } from '../models/spec.ts';
 import type { EngineTask } from '../request/request.ts';
-import { LINE_STEP } from '../scheduler/plan.ts';
+import { AHEAD_TOKENS, LINE_STEP } from '../scheduler/plan.ts';
 import type { NgramOptions } from '../speculation/ngram.ts';
 import {
   align,
   attentionWidths,
   deltaNetSizes,
+  type KvPool,
   kvElementsOf,
+  kvPools,
   latentSizes,
   netLayers,
+  windowTokensOf,
 } from './layer-sizes.ts';
 import { workspaceBytes } from './workspace.ts';
 
@@ -39,6 +43,8 @@ export interface RunnerShape {
   readonly maxModelTokens: number;
   readonly pageTokens: number;
   readonly kvPages: number;
+  /** Pages of layers that see a window; 0: their KV is in the pages of all others. */
+  readonly windowPages: number;
   readonly kvFormat: StorageFormat;
   /** Devices that each compute a part of every layer; the model's numbers are those of one. */
   readonly ranks: number;
@@ -65,14 +71,47 @@ export function stateBytesPerRow(spec: ModelSpec, elementBytes: number): number 
   return netLayers(spec) * (sizes.convBytes + sizes.ruleBytes);
 }
 
+type PageShape = Pick<RunnerShape, 'pageTokens' | 'kvFormat'>;
+
 /** Bytes of one KV page: keys and values of `pageTokens` tokens over all layers that have them. */
-export function pageBytes(
+export function pageBytes(spec: ModelSpec, shape: PageShape, elementBytes: number): number {
+  return kvElementsOf(spec) * elementsBytes(shape, elementBytes);
+}
+
+/** The same of each pool, where layers that see a window have one of their own. */
+export function poolPageBytes(
   spec: ModelSpec,
-  { pageTokens, kvFormat }: Pick<RunnerShape, 'pageTokens' | 'kvFormat'>,
+  shape: PageShape,
   elementBytes: number,
-): number {
-  const bytes = kvFormat === 'element' ? elementBytes : 1;
-  return kvElementsOf(spec) * pageTokens * bytes;
+): Readonly<Record<KvPool, number>> {
+  const { context, window } = kvPools(spec, true).elements;
+  const bytes = elementsBytes(shape, elementBytes);
+  return { context: context * bytes, window: window * bytes };
+}
+
+function elementsBytes({ pageTokens, kvFormat }: PageShape, elementBytes: number): number {
+  return pageTokens * (kvFormat === 'element' ? elementBytes : 1);
+}
+
+/**
+ * What a pool for layers that see a window goes by; null: they are in the pages of all others. So
+ * it is where no context is longer than the window, and where pages go to tiers below the device,
+ * which take them whole.
+ */
+export function windowSizesOf(
+  spec: ModelSpec,
+  shape: Pick<
+    RunnerShape,
+    'pageTokens' | 'maxModelTokens' | 'maxBatchTokens' | 'speculation' | 'kvStaging'
+  >,
+): WindowSizes | null {
+  const windowTokens = windowTokensOf(spec);
+  const { pageTokens, maxModelTokens, maxBatchTokens: launchTokens, kvStaging } = shape;
+  if (windowTokens === 0 || windowTokens >= maxModelTokens || kvStaging !== null) return null;
+  const drafts = shape.speculation?.drafts ?? 0;
+  // A launch's steps with their drafts, and what launches before it may have drafted in vain.
+  const aheadTokens = MAX_STEPS * (1 + drafts) + AHEAD_TOKENS + IN_FLIGHT * MAX_STEPS * drafts;
+  return { pageTokens, windowTokens, aheadTokens, launchTokens };
 }
 
 /** Counts that one command may upload for rows with penalties, beyond a single row's. */
@@ -111,10 +150,15 @@ export function mostLines(shape: Pick<RunnerShape, 'maxRows' | 'speculation'>): 
 
 /**
  * Records of a command: for each row its state, counts, bias, place in its grammar, history, and
- * pages at most twice; the batch's own arrays.
+ * pages of each pool at most twice; the batch's own arrays.
  */
-export function maxCommandRecords(shape: Pick<RunnerShape, 'maxRows' | 'speculation'>): number {
-  return shape.maxRows * (shape.speculation === null ? 6 : 7) + 16;
+export function maxCommandRecords({
+  maxRows,
+  speculation,
+  windowPages,
+}: Pick<RunnerShape, 'maxRows' | 'speculation' | 'windowPages'>): number {
+  const perRow = 6 + (speculation === null ? 0 : 1) + (windowPages === 0 ? 0 : 2);
+  return maxRows * perRow + 16;
 }
 
 /** Launches that may be undrained at once: each has staging and drain buffers of its own. */
@@ -127,7 +171,8 @@ export const MAX_STEPS = 32;
 export const RING_SLOTS = 256;
 
 function commandWords(shape: RunnerShape): number {
-  const perRow = ROW_WORDS + GRAMMAR_ROW_WORDS + 1 + 2 * MAX_BIAS + pagesPerRow(shape);
+  const tables = shape.windowPages === 0 ? 1 : 2;
+  const perRow = ROW_WORDS + GRAMMAR_ROW_WORDS + 1 + 2 * MAX_BIAS + tables * pagesPerRow(shape);
   return (
     COMMAND_HEADER_WORDS +
     maxCommandRecords(shape) * RECORD_WORDS +
@@ -208,9 +253,15 @@ export function bufferBytes(spec: ModelSpec, shape: RunnerShape, elementBytes: n
   const net = deltaNetSizes(spec, elementBytes);
   const nets = netLayers(spec);
   const latent = latentSizes(spec);
+  const { windowPages } = shape;
+  const perPage =
+    windowPages === 0
+      ? { context: pageBytes(spec, shape, elementBytes), window: 0 }
+      : poolPageBytes(spec, shape, elementBytes);
   return {
     rows: maxRows * ROW_WORDS * 4,
     pageTable: maxRows * pagesPerRow(shape) * 4,
+    windowTable: windowPages === 0 ? 16 : maxRows * pagesPerRow(shape) * 4,
     bias: maxRows * MAX_BIAS * 8,
     counts: maxRows * spec.vocabularySize * 4,
     decodeRows: maxRows * 4,
@@ -271,7 +322,8 @@ export function bufferBytes(spec: ModelSpec, shape: RunnerShape, elementBytes: n
     logits: lines * spec.vocabularySize * 4,
     kvSpills: shape.kvStaging?.spillBytes ?? 16,
     kvRestores: shape.kvStaging?.restoreBytes ?? 16,
-    kv: shape.kvPages * pageBytes(spec, shape, elementBytes),
+    kv: shape.kvPages * perPage.context,
+    kvWindow: windowPages === 0 ? 16 : windowPages * perPage.window,
   } as const;
 }
 

@@ -6,6 +6,7 @@ import type { GenerationEvent, TokenLogprobs } from '../request/request.ts';
 import { usesPenalties } from '../request/sampling.ts';
 import { FairQueue } from './fair-queue.ts';
 import {
+  AHEAD_TOKENS,
   type DraftedRow,
   type GrammarWrite,
   LINE_STEP,
@@ -169,6 +170,7 @@ export class Scheduler {
     this.#tree.advance(nowNs);
     this.#takeArrivals();
     this.#tree.evictAhead();
+    for (const sequence of this.#running) this.#tree.window?.slide(sequence, sequence.computed);
     this.#makeRoom();
     const next = this.#waiting.first;
     const canAdmit =
@@ -220,7 +222,7 @@ export class Scheduler {
     for (const sequence of prefilling) {
       const isBefore = (other: Sequence) => this.#waiting.compare(other, sequence) < 0;
       if (mayAdmit) this.#admit(budget, pageWrites, nowNs, isBefore);
-      this.#take(budget, sequence);
+      this.#take(budget, sequence, pageWrites);
     }
     if (mayAdmit) this.#admit(budget, pageWrites, nowNs);
     return budget.chunks;
@@ -266,6 +268,9 @@ export class Scheduler {
         const victim = this.#victims()[0]!;
         this.#preempt(victim);
         if (victim === sequence) break;
+      }
+      if (sequence.phase === 'decode') {
+        this.#extendWindow(sequence, reachOf(sequence, reserved), pageWrites);
       }
     }
     const decode = candidates.filter(({ phase }) => phase === 'decode');
@@ -444,7 +449,7 @@ export class Scheduler {
       sequence.admittedNs ??= nowNs;
       const later = this.#running.findIndex((other) => other.arrival > sequence.arrival);
       this.#running.splice(later < 0 ? this.#running.length : later, 0, sequence);
-      const chunk = this.#take(step, sequence);
+      const chunk = this.#take(step, sequence, pageWrites);
       // Published before it is computed: later batches run after this one, and within a batch every
       // operation writes all keys and values before any are read. So equal prompts admitted
       // together already share their pages.
@@ -453,9 +458,12 @@ export class Scheduler {
   }
 
   /** The sequence's next chunk in this step, which its owner is charged for. */
-  #take(step: StepBudget, sequence: Sequence): PrefillChunk | undefined {
+  #take(step: StepBudget, sequence: Sequence, pageWrites: PageWrite[]): PrefillChunk | undefined {
     const chunk = step.take(sequence);
-    if (chunk !== undefined) this.#waiting.charge(sequence, chunk.start + chunk.length);
+    if (chunk === undefined) return undefined;
+    const end = chunk.start + chunk.length;
+    this.#waiting.charge(sequence, end);
+    this.#extendWindow(sequence, end, pageWrites);
     return chunk;
   }
 
@@ -496,6 +504,7 @@ export class Scheduler {
     sequence.computed = found;
     const first = { sequence, first: 0, count: matched.pages };
     if (first.count > 0) pageWrites.push(first);
+    this.#claimWindow(sequence, pageWrites);
     invariant(this.#reserve(sequence, sequence.length, pageWrites), 'the pages were counted');
     return true;
   }
@@ -515,7 +524,29 @@ export class Scheduler {
     // them.
     const headroom = this.#running.length;
     const fits = needed + matched.fromCache + headroom <= this.#tree.available;
-    return fits ? matched : undefined;
+    const hasWindow = this.#tree.window?.fits(sequence) ?? true;
+    return fits && hasWindow ? matched : undefined;
+  }
+
+  /** Reserves the sequence's window, and takes what its cached prefix has of it. */
+  #claimWindow(sequence: Sequence, pageWrites: PageWrite[]): void {
+    const pool = this.#tree.window;
+    if (pool === null) return;
+    pool.admit(sequence);
+    const { first, pages } = sequence.window;
+    const count = pages.length - first;
+    if (count > 0) pageWrites.push({ sequence, first, count, isWindow: true });
+  }
+
+  /** Gives the sequence's window pages for its first `tokens` tokens: they are reserved. */
+  #extendWindow(sequence: Sequence, tokens: number, pageWrites: PageWrite[]): void {
+    const pool = this.#tree.window;
+    if (pool === null) return;
+    const { pages } = sequence.window;
+    const first = pages.length;
+    pool.extend(sequence, tokens);
+    const count = pages.length - first;
+    if (count > 0) pageWrites.push({ sequence, first, count, isWindow: true });
   }
 
   /** Finds its grammar in the device's pool, or has it brought there. */
@@ -708,9 +739,6 @@ class Drafts {
 const NO_EVENTS: readonly GenerationEvent[] = [];
 const NO_CHUNKS: readonly PrefillChunk[] = [];
 const isCancelled = (sequence: Sequence) => sequence.cancelled;
-
-/** How far ahead pages are taken once any are: each tokens' worth saves a crossing per launch. */
-const AHEAD_TOKENS = 64;
 
 /** Tokens of a prompt that can be computed before others arrive. */
 function reachableOf({ awaited, length }: Sequence, pageTokens: number): number {

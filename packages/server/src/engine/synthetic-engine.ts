@@ -63,6 +63,7 @@ const CARD: EngineCard = {
     kvBytes: 2 ** 20,
     kvPages: 2048,
     kvTokens: 2048 * 16,
+    window: null,
     kvLimit: 'rows',
     maxModelTokens: 512,
     concurrency: 64,

@@ -1,0 +1,149 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { hash32, openCpuDevice } from '@bridgekeeper/device';
+import { describe, expect, it } from 'vitest';
+import type { EngineOptions } from './create.ts';
+import type { Engine } from './engine.ts';
+import { type ModelFolderOptions, writeModelFolder } from './selftest/model-folder.ts';
+import { engineOptions, generate, request, withEngine } from './testing/run.ts';
+
+const TYPES = ['sliding_attention', 'full_attention'];
+const PARAMETERS = {
+  full_attention: { rope_type: 'default', rope_theta: 1e4 },
+  sliding_attention: { rope_type: 'default', rope_theta: 1e3 },
+};
+
+const gptOss = (window: number): ModelFolderOptions => ({
+  architecture: 'GptOssForCausalLM',
+  quantization: { quant_method: 'mxfp4' },
+  config: {
+    sliding_window: window,
+    num_hidden_layers: 4,
+    num_local_experts: 3,
+    num_experts_per_tok: 2,
+    attention_bias: true,
+    hidden_act: 'silu',
+    max_position_embeddings: 1024,
+    rope_parameters: { rope_type: 'default', rope_theta: 1e4 },
+    rope_theta: undefined,
+  },
+});
+
+const gemma3 = (window: number): ModelFolderOptions => ({
+  architecture: 'Gemma3ForCausalLM',
+  tiedHead: true,
+  config: {
+    hidden_act: undefined,
+    sliding_window: window,
+    num_hidden_layers: 3,
+    layer_types: ['sliding_attention', ...TYPES],
+    query_pre_attn_scalar: 20,
+    max_position_embeddings: 1024,
+    rope_theta: undefined,
+    rope_parameters: PARAMETERS,
+  },
+});
+
+/** The last two layers take keys and values of the first two; heads differ in size. */
+const gemma4 = (window: number): ModelFolderOptions => ({
+  architecture: 'Gemma4ForCausalLM',
+  tiedHead: true,
+  config: {
+    hidden_act: undefined,
+    hidden_size_per_layer_input: 0,
+    global_head_dim: 32,
+    sliding_window: window,
+    num_hidden_layers: 4,
+    layer_types: [...TYPES, ...TYPES],
+    num_kv_shared_layers: 2,
+    use_double_wide_mlp: true,
+    max_position_embeddings: 1024,
+    rope_theta: undefined,
+    rope_parameters: {
+      full_attention: { rope_type: 'proportional', rope_theta: 1e4, partial_rotary_factor: 0.5 },
+      sliding_attention: { rope_type: 'default', rope_theta: 1e3 },
+    },
+  },
+});
+
+const draw = (seed: number, counter: number, below: number) =>
+  (hash32(seed, 5, counter) >>> 0) % below;
+
+const text = (seed: number, length: number) => Array.from({ length }, (_, i) => draw(seed, i, 250));
+
+/** Prompts that begin alike, and end in others; each goes on behind its own answer. */
+async function converse(engine: Engine, seed: number): Promise<number[][]> {
+  const shared = 30 + 40 * draw(seed, 1000, 4);
+  const prompt = [...text(7, shared), ...text(100 + seed, 1 + draw(seed, 1001, 60))];
+  const answers: number[][] = [];
+  for (let turn = 0; turn < 3; turn++) {
+    const at = 2000 + 10 * turn;
+    const sampling = {
+      maxTokens: 1 + draw(seed, at, 70),
+      temperature: draw(seed, at + 1, 2),
+      seed: BigInt(1 + seed),
+    };
+    const { tokens } = await generate(engine, request(`${seed}.${turn}`, prompt, sampling));
+    answers.push(tokens);
+    prompt.push(...tokens, ...text(200 + seed + turn, 1 + draw(seed, at + 2, 20)));
+  }
+  return answers;
+}
+
+const SIZES = { maxModelTokens: 576, maxBatchTokens: 40, pageTokens: 8, maxRows: 8 };
+
+interface Answers {
+  readonly answers: number[][][];
+  readonly prefixHitTokens: number;
+  readonly engine: Engine;
+}
+
+async function answers(
+  model: string,
+  options: Partial<EngineOptions>,
+  conversations: number,
+): Promise<Answers> {
+  const device = await openCpuDevice({ threads: 1 });
+  return withEngine(engineOptions(device, { model, ...SIZES, ...options }), async (engine) => {
+    const seeds = Array.from({ length: conversations }, (_, seed) => seed);
+    const all = await Promise.all(seeds.map((seed) => converse(engine, seed)));
+    const { prefixHitTokens, kvUsage } = engine.stats();
+    expect(kvUsage).toBe(0);
+    return { answers: all, prefixHitTokens, engine };
+  });
+}
+
+async function inFolder(options: ModelFolderOptions, use: (model: string) => Promise<void>) {
+  const folder = await mkdtemp(join(tmpdir(), 'bridgekeeper-windows-'));
+  try {
+    await writeModelFolder(folder, { ...options, storedType: 'f32' });
+    await use(folder);
+  } finally {
+    await rm(folder, { recursive: true });
+  }
+}
+
+/** Of pages that go to tiers, whose layers are all in one. */
+const ONE_POOL = {
+  tiers: { hostBytes: 2 ** 20, disk: null, spillLaneShare: 1, policy: 'lru' },
+} as const;
+
+describe('a model whose windows have pages of their own says what it says with one pool', () => {
+  it.each([
+    ['gpt-oss, windows of less than a page', gptOss(3)],
+    ['gpt-oss, windows of two pages', gptOss(17)],
+    ['Gemma 3, windows longer than most prompts', gemma3(120)],
+    ['Gemma 4, layers that share keys and values', gemma4(20)],
+  ])('%s', async (_, folder) => {
+    await inFolder(folder, async (model) => {
+      const one = await answers(model, { ...ONE_POOL, policy: 'resident' }, 10);
+      expect(one.engine.card.memory.window).toBeNull();
+      const two = await answers(model, { policy: 'resident' }, 10);
+      const { window, kvPages } = two.engine.card.memory;
+      expect(window!.pages).toBeLessThan(kvPages);
+      expect(two.answers).toEqual(one.answers);
+      expect(two.prefixHitTokens).toBeGreaterThan(0);
+    });
+  });
+});
