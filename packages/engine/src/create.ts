@@ -57,6 +57,7 @@ import {
   maxCountTokens,
   maxHistoryTokens,
   pageBytes,
+  poolPageBytes,
   RING_SLOTS,
   type RunnerShape,
   ropeTables,
@@ -517,16 +518,18 @@ function linesOf(
   { info }: Device,
   spec: ModelSpec,
   shape: RunnerShape,
-  { weightBytes }: MemoryBudget,
+  { weightBytes, window }: MemoryBudget,
 ): readonly string[] {
-  const kvBytes = pageBytes(spec, shape, bytesPerElement(info.element));
+  const elementBytes = bytesPerElement(info.element);
   const { kvFormat, pageTokens } = shape;
-  const stateBytes = stateBytesPerRow(spec, bytesPerElement(info.element));
+  const wholeBytes = pageBytes(spec, shape, elementBytes);
+  const ofPools = poolPageBytes(spec, shape, elementBytes);
   const lines = describeModelSpec(spec, {
     weightBytes,
-    kvBytesPerToken: kvBytes / pageTokens,
+    kvBytesPerToken: (window === null ? wholeBytes : ofPools.context) / pageTokens,
+    window: window && { tokens: window.tokens, kvBytesPerToken: ofPools.window / pageTokens },
     kvFormat,
-    stateBytesPerRow: stateBytes,
+    stateBytesPerRow: stateBytesPerRow(spec, elementBytes),
   });
   if (spec.deltaNet === null) return lines;
   return [...lines, 'prefix caching is off: this model keeps a state of its last token alone'];

@@ -205,6 +205,12 @@ export class Engine implements EngineClient {
     tenants.sort((a, b) => pagesOf(b) - pagesOf(a));
     return {
       pageBytes: (kvBytes - (window?.bytes ?? 0)) / kvPages,
+      window: window && {
+        tokens: window.tokens,
+        pageBytes: window.bytes / window.pages,
+        pages: window.pages,
+        held: tree.window!.held,
+      },
       places: [kvPages, slots?.host[0] ?? 0, slots?.disk[0] ?? 0],
       hostReadyBytes: tiers?.host.readyBytes ?? 0,
       spillQueueNs: queue.spillNs,

@@ -19,9 +19,9 @@ const gptOss = (window: number): ModelFolderOptions => ({
   quantization: { quant_method: 'mxfp4' },
   config: {
     sliding_window: window,
-    num_hidden_layers: 4,
-    num_local_experts: 3,
-    num_experts_per_tok: 2,
+    num_hidden_layers: 2,
+    num_local_experts: 2,
+    num_experts_per_tok: 1,
     attention_bias: true,
     hidden_act: 'silu',
     max_position_embeddings: 1024,
@@ -72,20 +72,28 @@ const draw = (seed: number, counter: number, below: number) =>
 
 const text = (seed: number, length: number) => Array.from({ length }, (_, i) => draw(seed, i, 250));
 
+/** Of an answer: its tokens, and how likely each was. */
+interface Said {
+  readonly tokens: readonly number[];
+  readonly logprobs: readonly number[];
+}
+
 /** Prompts that begin alike, and end in others; each goes on behind its own answer. */
-async function converse(engine: Engine, seed: number): Promise<number[][]> {
+async function converse(engine: Engine, seed: number): Promise<Said[]> {
   const shared = 30 + 40 * draw(seed, 1000, 4);
   const prompt = [...text(7, shared), ...text(100 + seed, 1 + draw(seed, 1001, 60))];
-  const answers: number[][] = [];
+  const answers: Said[] = [];
   for (let turn = 0; turn < 3; turn++) {
     const at = 2000 + 10 * turn;
     const sampling = {
       maxTokens: 1 + draw(seed, at, 70),
       temperature: draw(seed, at + 1, 2),
       seed: BigInt(1 + seed),
+      logprobs: 0,
     };
-    const { tokens } = await generate(engine, request(`${seed}.${turn}`, prompt, sampling));
-    answers.push(tokens);
+    const { tokens, events } = await generate(engine, request(`${seed}.${turn}`, prompt, sampling));
+    const logprobs = events.flatMap((event) => event.logprobs ?? []);
+    answers.push({ tokens, logprobs: logprobs.map(({ logprob }) => logprob) });
     prompt.push(...tokens, ...text(200 + seed + turn, 1 + draw(seed, at + 2, 20)));
   }
   return answers;
@@ -94,7 +102,7 @@ async function converse(engine: Engine, seed: number): Promise<number[][]> {
 const SIZES = { maxModelTokens: 576, maxBatchTokens: 40, pageTokens: 8, maxRows: 8 };
 
 interface Answers {
-  readonly answers: number[][][];
+  readonly answers: Said[][];
   readonly prefixHitTokens: number;
   readonly engine: Engine;
 }
@@ -137,9 +145,12 @@ describe('a model whose windows have pages of their own says what it says with o
     ['Gemma 4, layers that share keys and values', gemma4(20)],
   ])('%s', async (_, folder) => {
     await inFolder(folder, async (model) => {
-      const one = await answers(model, { ...ONE_POOL, policy: 'resident' }, 10);
-      expect(one.engine.card.memory.window).toBeNull();
-      const two = await answers(model, { policy: 'resident' }, 10);
+      const ample = await answers(model, { ...ONE_POOL, policy: 'resident' }, 0);
+      const { memory } = ample.engine.card;
+      expect(memory.window).toBeNull();
+      const kvBytes = Math.floor(memory.kvBytes / memory.kvPages) * 120;
+      const one = await answers(model, { ...ONE_POOL, kvBytes, policy: 'resident' }, 12);
+      const two = await answers(model, { kvBytes, policy: 'resident' }, 12);
       const { window, kvPages } = two.engine.card.memory;
       expect(window!.pages).toBeLessThan(kvPages);
       expect(two.answers).toEqual(one.answers);

@@ -1,5 +1,5 @@
 import { invariant } from '@bridgekeeper/bridge';
-import type { PageNode } from './page-node.ts';
+import type { PageNode, WindowPart } from './page-node.ts';
 import { Queue } from './shelf.ts';
 
 export interface WindowSizes {
@@ -47,6 +47,11 @@ export interface WindowedSequence {
   readonly window: WindowPages;
 }
 
+/** Queues of what no sequence has. */
+const PASSED = 0;
+const ENDED = 1;
+type Unheld = typeof PASSED | typeof ENDED;
+
 /** What the prefix tree knows of it. */
 type WindowHolder = Pick<WindowedSequence, 'nodes'> & Partial<Pick<WindowedSequence, 'window'>>;
 
@@ -56,7 +61,10 @@ type WindowHolder = Pick<WindowedSequence, 'nodes'> & Partial<Pick<WindowedSeque
  * it, and whoever gets the page writes to it after them.
  *
  * A page that is let go stays the part of its node, if it has one, until it is needed: the prefix
- * can be continued wherever a whole window of parts is there. The one used longest ago goes first.
+ * can be continued wherever a whole window of parts is there. Where sequences ended, or several went
+ * on, another is likely to go on; what one of them only passed is much more, and would soon be all
+ * that is left. So of what is not held either kind has up to half, and of each goes first what was
+ * used longest ago.
  *
  * A sequence is admitted when all that it will ever have at once can be reserved, and one launch's
  * prompts have room of their own, so that none ever waits for a page: whatever runs goes on.
@@ -68,8 +76,8 @@ export class WindowPool {
   readonly #ofRow: number;
   readonly #ofLaunch: number;
   readonly #free: number[] = [];
-  /** Nodes whose parts no sequence has. */
-  readonly #unheld = new Queue();
+  /** Nodes whose parts no sequence has: those that one passed, and those where one may go on. */
+  readonly #unheld = [new Queue(), new Queue()] as const;
   #reserved = 0;
 
   constructor(pages: number, sizes: WindowSizes) {
@@ -84,7 +92,7 @@ export class WindowPool {
 
   /** Pages that sequences have. */
   get held(): number {
-    return this.pages - this.#free.length - this.#unheld.size;
+    return this.pages - this.#free.length - this.#unheld[PASSED].size - this.#unheld[ENDED].size;
   }
 
   /** The part of the pool that is promised to sequences: none is admitted beyond it. */
@@ -125,7 +133,7 @@ export class WindowPool {
         continue;
       }
       invariant(part !== null, 'a prefix that is continued has its window');
-      if (part.holders === 0) this.#unheld.remove(part.link!);
+      if (part.holders === 0) this.#leaveQueue(part);
       part.holders += 1;
       window.pages.push(part.page);
     }
@@ -142,7 +150,9 @@ export class WindowPool {
     // Rounded to pages: its last full page can be continued by others.
     const wanted = Math.floor(computed / this.#pageTokens) - this.#before;
     for (const end = Math.min(wanted, window.pages.length); window.first < end; window.first++) {
-      this.#letGo(window.pages[window.first]!, nodes[window.first]);
+      const node = nodes[window.first];
+      const queue = node !== undefined && node.hits > 1 ? ENDED : PASSED;
+      this.#letGo(window.pages[window.first]!, node, queue);
     }
   }
 
@@ -159,7 +169,7 @@ export class WindowPool {
     const { window: part } = node;
     if (part === null) return;
     invariant(part.holders === 0, 'what a sequence looks back at stays');
-    this.#unheld.remove(part.link!);
+    this.#leaveQueue(part);
     this.#free.push(part.page);
     node.window = null;
   }
@@ -169,7 +179,7 @@ export class WindowPool {
     if (window === undefined) return;
     // The last ones first, as pages of contexts are given back.
     for (let index = window.pages.length - 1; index >= window.first; index--) {
-      this.#letGo(window.pages[index]!, nodes[index]);
+      this.#letGo(window.pages[index]!, nodes[index], ENDED);
     }
     this.#reserved -= window.reserved;
     window.pages.length = 0;
@@ -178,19 +188,25 @@ export class WindowPool {
   }
 
   /** A page that a sequence had, which is its node's or was its own. */
-  #letGo(page: number, node: PageNode | undefined): void {
+  #letGo(page: number, node: PageNode | undefined, queue: Unheld): void {
     const part = node?.window;
     if (node === undefined || part?.page !== page) {
       this.#free.push(page);
       return;
     }
     part.holders -= 1;
-    if (part.holders === 0) part.link = this.#unheld.append(node, 0);
+    if (part.holders === 0) part.link = this.#unheld[queue].append(node, queue);
+  }
+
+  #leaveQueue(part: WindowPart): void {
+    this.#unheld[part.link!.queue as Unheld].remove(part.link!);
+    part.link = null;
   }
 
   #take(): number {
     if (this.#free.length === 0) {
-      const oldest = this.#unheld.first;
+      const [passed, ended] = this.#unheld;
+      const oldest = (ended.size > passed.size ? ended : passed).first;
       invariant(oldest !== undefined, 'no sequence takes more than was reserved');
       this.forget(oldest);
     }

@@ -253,6 +253,14 @@ export interface SpeculationStats {
 /** Where KV pages are, and what became of them since the start. */
 export interface KvStats {
   readonly pageBytes: number;
+  /** Pages of layers that see `tokens` alone; null: they are in the pages of all others. */
+  readonly window: {
+    readonly tokens: number;
+    readonly pageBytes: number;
+    readonly pages: number;
+    /** Those that requests look back at. */
+    readonly held: number;
+  } | null;
   /** Pages that each tier may hold: device, host, disk. */
   readonly places: readonly [device: number, host: number, disk: number];
   /** Host memory that is there by now; the rest is still being allocated, or was refused. */

@@ -90,6 +90,49 @@ describe('the memory plan', () => {
     expect(budgetMemory({ ...small, kvBytes: 200 * GIB }).kvLimit).toBe('memory');
   });
 
+  // Units are pages of 16 tokens of the layers that see all; 128 pages are a launch's prompts, and
+  // each context of the length given has a window, a page more, and 96 tokens ahead.
+  test.each([
+    // Pages of either kind are 12 layers x 2 x 8 heads of 64, 384 KiB, of which 1 GiB has 2730.
+    // Windows are 8 + 1 + 6 pages, for 2048 tokens: 2317 + 128 + 15 x 19 = 2730.
+    ['gpt-oss-20b', 2 ** 30, { tokens: 128, pages: 128 + 15 * 19 }, 2317, 2730 >> 1],
+    // 18 layers, 576 KiB, 4 GiB are 7281: 6400 + 128 + 15 x 50 = 7278, and one more needs 15.
+    ['gpt-oss-120b', 2 ** 32, { tokens: 128, pages: 128 + 15 * 50 }, 6400, 7281 >> 1],
+    // 10 layers x 2 x 4 heads of 512 are 1.25 MiB, 50 x 2 x 16 of 256 ten times as much; 16 GiB are
+    // 13107. Windows are 64 + 1 + 6, for 4096 tokens: 3072 + 10 x (128 + 71 x 12) = 12872.
+    ['gemma-4-31b', 2 ** 34, { tokens: 1024, pages: 128 + 71 * 12 }, 3072, 1191],
+  ])(
+    'keeps only windows of layers that see no more: %s',
+    async (name, kvBytes, window, ...pages) => {
+      const [kvPages, inOnePool] = pages;
+      const request = await requestOf(name, { kvBytes, deviceBytes: 141e9, weightBytes: 0 });
+      const plan = budgetMemory(request);
+      expect(plan).toMatchObject({ kvPages, window, kvTokens: 16 * kvPages, kvLimit: 'request' });
+      expect(plan.kvBytes).toBeLessThanOrEqual(kvBytes);
+      const shape = { ...request.shape, kvPages, windowPages: window.pages };
+      const { kv, kvWindow } = bufferBytes(request.spec, shape, 2);
+      expect([kv + kvWindow, kvWindow]).toEqual([plan.kvBytes, plan.window!.bytes]);
+      // Pages that go to tiers have all layers, and so have those of contexts within the window.
+      const kvStaging = { spillBytes: 2 ** 20, restoreBytes: 2 ** 20 };
+      const tiered = budgetMemory({ ...request, shape: { ...request.shape, kvStaging } });
+      expect(tiered).toMatchObject({ kvPages: inOnePool, window: null });
+      const short = { ...request.shape, maxModelTokens: window.tokens };
+      expect(budgetMemory({ ...request, shape: short })).toMatchObject({
+        kvPages: inOnePool,
+        window: null,
+      });
+    },
+  );
+
+  test('says how many tokens layers with a window have', async () => {
+    const request = await requestOf('gpt-oss-20b', { kvBytes: 2 ** 30, weightBytes: 0 });
+    const [kv] = describeMemory(budgetMemory(request));
+    expect(kv).toBe(
+      'KV cache size: 37,072 tokens, and 6,608 in layers that see 128, as asked for; maximum ' +
+        'concurrency for 8,192 tokens per request: 4.53x',
+    );
+  });
+
   test('is told in two lines', async () => {
     const request = await requestOf('llama-3.2-1b');
     const shape = { ...request.shape, maxRows: 4, kvFormat: 'fp8-e4m3' as const };

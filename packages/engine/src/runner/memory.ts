@@ -198,7 +198,7 @@ export function describeMemory(budget: MemoryBudget): readonly [kv: string, memo
   const format = budget.kvFormat === 'element' ? '' : ` in ${budget.kvFormat}`;
   const allowed = `${size(budget.deviceBytes * budget.utilization)} of ${size(budget.deviceBytes)}`;
   return [
-    `KV cache size: ${tokens} tokens${windows}${format}, ${WHY[budget.kvLimit]}; maximum ` +
+    `KV cache size: ${tokens} tokens${format}${windows}, ${WHY[budget.kvLimit]}; maximum ` +
       `concurrency for ${length} tokens per request: ${budget.concurrency.toFixed(2)}x`,
     `device memory, ${allowed} allowed: weights ${size(budget.weightBytes)}, KV ` +
       `${size(budget.kvBytes)}, activations ${size(budget.activationBytes)}, workspace ` +
@@ -209,7 +209,7 @@ export function describeMemory(budget: MemoryBudget): readonly [kv: string, memo
 function windowWords({ window, kvPages, kvTokens }: MemoryBudget): string {
   if (window === null) return '';
   const tokens = (window.pages * (kvTokens / kvPages)).toLocaleString('en-US');
-  return `, and ${tokens} in layers that see ${window.tokens},`;
+  return `, and ${tokens} in layers that see ${window.tokens}`;
 }
 
 function size(bytes: number): string {

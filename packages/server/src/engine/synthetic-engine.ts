@@ -149,6 +149,7 @@ export class SyntheticEngine implements EngineClient {
       grammars: { held: 0, heldBytes: 0, uploads: 0, hits: 0, evictions: 0 },
       kv: {
         pageBytes: 0,
+        window: null,
         places: [0, 0, 0],
         hostReadyBytes: 0,
         spillQueueNs: 0,
