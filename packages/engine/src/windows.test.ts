@@ -1,7 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { hash32, openCpuDevice } from '@bridgekeeper/device';
+import { hash32, openCpuDevice, splitDevice } from '@bridgekeeper/device';
 import { describe, expect, it } from 'vitest';
 import type { EngineOptions } from './create.ts';
 import type { Engine } from './engine.ts';
@@ -66,6 +66,9 @@ const gemma4 = (window: number): ModelFolderOptions => ({
     },
   },
 });
+
+const DRAFTS = { drafts: 3, lookupMin: 1, lookupMax: 3, always: true } as const;
+const FP8 = 'fp8-e4m3' as const;
 
 const draw = (seed: number, counter: number, below: number) =>
   (hash32(seed, 5, counter) >>> 0) % below;
@@ -139,22 +142,90 @@ const ONE_POOL = {
 
 describe('a model whose windows have pages of their own says what it says with one pool', () => {
   it.each([
-    ['gpt-oss, windows of less than a page', gptOss(3)],
-    ['gpt-oss, windows of two pages', gptOss(17)],
-    ['Gemma 3, windows longer than most prompts', gemma3(120)],
-    ['Gemma 4, layers that share keys and values', gemma4(20)],
-  ])('%s', async (_, folder) => {
+    ['gpt-oss, windows of less than a page', gptOss(3), {}],
+    ['gpt-oss, windows of two pages', gptOss(17), {}],
+    ['Gemma 3, drafts', gemma3(17), { speculation: DRAFTS, maxModelTokens: 1000 }],
+    ['Gemma 3, windows longer than most prompts, KV in FP8', gemma3(120), { kvFormat: FP8 }],
+    ['Gemma 4, layers that share keys and values', gemma4(20), {}],
+  ])('%s', async (_, folder, more) => {
     await inFolder(folder, async (model) => {
-      const ample = await answers(model, { ...ONE_POOL, policy: 'resident' }, 0);
+      const options = { policy: 'resident', ...more } as const;
+      const ample = await answers(model, { ...ONE_POOL, ...options }, 0);
       const { memory } = ample.engine.card;
-      expect(memory.window).toBeNull();
-      const kvBytes = Math.floor(memory.kvBytes / memory.kvPages) * 120;
-      const one = await answers(model, { ...ONE_POOL, kvBytes, policy: 'resident' }, 12);
-      const two = await answers(model, { kvBytes, policy: 'resident' }, 12);
+      // For a sequence and a half: drafts need more of a window, and contexts that are longer.
+      const pages = 'speculation' in more ? 300 : 120;
+      const kvBytes = (memory.kvBytes / memory.kvPages) * pages;
+      const one = await answers(model, { ...ONE_POOL, ...options, kvBytes }, 12);
+      expect(one.engine.card.memory).toMatchObject({ kvPages: pages, window: null });
+      const two = await answers(model, { ...options, kvBytes }, 12);
       const { window, kvPages } = two.engine.card.memory;
-      expect(window!.pages).toBeLessThan(kvPages);
+      expect(kvPages).toBeGreaterThan(pages);
+      expect(window!.pages).toBeLessThan(pages);
       expect(two.answers).toEqual(one.answers);
       expect(two.prefixHitTokens).toBeGreaterThan(0);
     });
   });
 });
+
+const PROMPT = text(1, 90);
+const SAMPLING = { maxTokens: 30, logprobs: 0, promptLogprobs: 0 };
+
+/** What a prompt is answered with, and how likely each of its tokens and of the answer's was. */
+async function lines(engine: Engine, id: string) {
+  const { tokens, events } = await generate(engine, request(id, PROMPT, SAMPLING));
+  const all = events.flatMap(({ promptLogprobs = [], logprobs = [] }) => [
+    ...promptLogprobs,
+    ...logprobs,
+  ]);
+  return { tokens, logprobs: all.map(({ logprob }) => logprob) };
+}
+
+it('several devices each have their windows', async () => {
+  await inFolder(gemma3(17), async (model) => {
+    const found = [];
+    for (const ranks of [1, 2]) {
+      const alone = await openCpuDevice({ threads: 1 });
+      const device = ranks === 1 ? alone : splitDevice(alone, ranks);
+      const options = engineOptions(device, { model, ...SIZES });
+      found.push(
+        await withEngine(options, async (engine) => {
+          expect(engine.card.memory.window).not.toBeNull();
+          return lines(engine, 'a');
+        }),
+      );
+    }
+    const [one, two] = found;
+    expect(two!.tokens).toEqual(one!.tokens);
+    expect(one!.logprobs).toHaveLength(PROMPT.length - 1 + SAMPLING.maxTokens);
+    for (const [at, logprob] of two!.logprobs.entries()) {
+      expect(logprob).toBeCloseTo(one!.logprobs[at]!, 3);
+    }
+  });
+});
+
+it.each([true, false])(
+  'a sleep frees windows, and wakes up with room: KV kept %s',
+  async (keepsKv) => {
+    await inFolder(gptOss(17), async (model) => {
+      const device = await openCpuDevice({ threads: 1 });
+      const more = { availableHostBytes: () => 2 ** 40, ...SIZES };
+      await withEngine(engineOptions(device, { model, ...more }), async (engine) => {
+        const allocated = () => device.counters().allocatedBytes;
+        const before = await lines(engine, 'before');
+        const awakeBytes = allocated();
+        await engine.sleep({ level: 1, mode: 'wait', keepsKv });
+        const { kvBytes } = engine.card.memory;
+        const freedBytes = engine.card.weightBytes + (keepsKv ? 0 : kvBytes);
+        expect(awakeBytes - allocated()).toBe(freedBytes);
+        await engine.wakeUp();
+        expect(allocated()).toBe(awakeBytes);
+        expect(await lines(engine, 'after')).toEqual(before);
+        const hits = engine.stats().prefixHitTokens;
+        const { tokens } = await generate(engine, request('again', PROMPT, { maxTokens: 30 }));
+        expect(tokens).toEqual(before.tokens);
+        // Full pages of all but the last token: prompts with logprobs take none and leave theirs.
+        expect(engine.stats().prefixHitTokens - hits).toBe(88);
+      });
+    });
+  },
+);

@@ -39,8 +39,8 @@ export function chainToken(
  * its page is a word of itself and its position, and the next token is a hash of all words that
  * the row's page table leads to, in the first layer of each pool of pages: where that layer sees a
  * window, of the words within it. What two pools have is added up. A page that belongs to somebody
- * else, was given back too early, came back from a store wrong or was read before it was there gives
- * other tokens than the prompt alone says (`chainWord`, `chainOn`, `chainToken`).
+ * else, was given back too early, came back from a store wrong or was read before it was there
+ * gives other tokens than the prompt alone says (`chainWord`, `chainOn`, `chainToken`).
  */
 export class Chains {
   /** Of the batch that is computed now, and where they begin in their buffer, in words. */

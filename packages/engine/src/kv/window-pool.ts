@@ -61,10 +61,10 @@ type WindowHolder = Pick<WindowedSequence, 'nodes'> & Partial<Pick<WindowedSeque
  * it, and whoever gets the page writes to it after them.
  *
  * A page that is let go stays the part of its node, if it has one, until it is needed: the prefix
- * can be continued wherever a whole window of parts is there. Where sequences ended, or several went
- * on, another is likely to go on; what one of them only passed is much more, and would soon be all
- * that is left. So of what is not held either kind has up to half, and of each goes first what was
- * used longest ago.
+ * can be continued wherever a whole window of parts is there. Where sequences ended, or several
+ * went on, another is likely to go on; what one of them only passed is much more, and would soon be
+ * all that is left. So of what is not held either kind has up to half, and of each goes first what
+ * was used longest ago.
  *
  * A sequence is admitted when all that it will ever have at once can be reserved, and one launch's
  * prompts have room of their own, so that none ever waits for a page: whatever runs goes on.
