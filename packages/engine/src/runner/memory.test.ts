@@ -124,6 +124,22 @@ describe('the memory plan', () => {
     },
   );
 
+  test('leaves out windows before it refuses a sequence of full length', async () => {
+    const { shape, ...request } = await requestOf('gemma-4-31b', { weightBytes: 0 });
+    // 16384 pages of 1.25 MiB, and no less than 128 + 71 of ten times as much: 18374.
+    const long = { ...request, shape: { ...shape, maxModelTokens: 2 ** 18 }, deviceBytes: 141e9 };
+    const unit = 1.25 * 2 ** 20;
+    const plan = budgetMemory({ ...long, kvBytes: 18374 * unit });
+    expect(plan).toMatchObject({ kvPages: 16384, window: { pages: 199 }, concurrency: 1 });
+    expect(budgetMemory({ ...long, kvBytes: 20000 * unit })).toMatchObject({
+      kvPages: 16384,
+      window: { pages: 361 },
+    });
+    expect(() => budgetMemory({ ...long, kvBytes: 18373 * unit })).toThrow(
+      /262144 needs 22\.43 GiB/,
+    );
+  });
+
   test('says how many tokens layers with a window have', async () => {
     const request = await requestOf('gpt-oss-20b', { kvBytes: 2 ** 30, weightBytes: 0 });
     const [kv] = describeMemory(budgetMemory(request));

@@ -83,29 +83,30 @@ export function budgetMemory(request: MemoryRequest): MemoryBudget {
   const { activationBytes, workspaceBytes, stateBytes } = fixed;
   const usedBytes = weightBytes + activationBytes + workspaceBytes + stateBytes;
   const pools = new PagePools(request);
-  const limits = {
-    memory: pools.pagesWithin(deviceBytes * utilization - usedBytes),
-    request: request.kvBytes === undefined ? Infinity : pools.pagesWithin(request.kvBytes),
-    rows: request.kvBytes === undefined ? shape.maxRows * pagesPerRow(shape) : Infinity,
-  };
-  const kvPages = Math.min(limits.memory, limits.request, limits.rows);
-  const kvLimit = (['rows', 'request', 'memory'] as const).find((by) => limits[by] === kvPages)!;
+  const allowedBytes = deviceBytes * utilization - usedBytes;
+  const wantedBytes = request.kvBytes ?? Infinity;
+  const fitting = pools.within(Math.min(allowedBytes, wantedBytes));
+  const usable = pools.usual(shape.maxRows * pagesPerRow(shape));
+  const isRows = request.kvBytes === undefined && usable.context <= fitting.context;
+  const counts = isRows ? usable : fitting;
+  const isRequest = pools.within(wantedBytes).context === counts.context;
+  const kvPages = counts.context;
   const budget: MemoryBudget = {
     deviceBytes,
     utilization,
     weightBytes,
     ...fixed,
     kvFormat: shape.kvFormat,
-    kvBytes: pools.bytesOf(kvPages),
+    kvBytes: pools.bytesOf(counts),
     kvPages,
-    window: pools.windowOf(kvPages),
+    window: pools.windowOf(counts),
     kvTokens: Math.max(0, kvPages) * shape.pageTokens,
-    kvLimit,
+    kvLimit: isRows ? 'rows' : isRequest ? 'request' : 'memory',
     maxModelTokens: shape.maxModelTokens,
     concurrency: kvPages / pagesPerRow(shape),
   };
   if (budget.concurrency >= 1) return budget;
-  const neededBytes = pools.bytesOf(pagesPerRow(shape));
+  const neededBytes = pools.bytesOf(pools.least(pagesPerRow(shape)));
   throw new EngineError('out-of-memory', refusal(budget, neededBytes), 'max_model_len');
 }
 
@@ -113,13 +114,16 @@ export function budgetMemory(request: MemoryRequest): MemoryBudget {
 const CONTEXT_TOKENS = 2048;
 const CONTEXT_WINDOWS = 4;
 
+/** Pages of contexts and of windows; no windows: all layers are in those of contexts. */
+type PageCounts = Readonly<Record<KvPool, number>>;
+
 /** How memory is divided between pages of contexts and pages of windows. */
 class PagePools {
   readonly #shape: MemoryRequest['shape'];
   readonly #sizes: WindowSizes | null;
   /** Of a page of all layers; of one of each pool. */
   readonly #wholeBytes: number;
-  readonly #bytes: Readonly<Record<KvPool, number>>;
+  readonly #bytes: PageCounts;
 
   constructor({ spec, shape, elementBytes }: MemoryRequest) {
     this.#shape = shape;
@@ -128,46 +132,54 @@ class PagePools {
     this.#bytes = poolPageBytes(spec, shape, elementBytes);
   }
 
+  bytesOf({ context, window }: PageCounts): number {
+    if (window === 0) return context * this.#wholeBytes;
+    return context * this.#bytes.context + window * this.#bytes.window;
+  }
+
+  windowOf({ window: pages }: PageCounts): MemoryBudget['window'] {
+    if (pages === 0) return null;
+    return { tokens: this.#sizes!.windowTokens, pages, bytes: pages * this.#bytes.window };
+  }
+
   /**
-   * Pages of windows beside so many of contexts, whose rows, and what is cached of others, have
-   * windows as if they were of middling length: shorter ones wait for a window before they wait for
-   * a page, and longer ones leave some to the cache. 0: windows would take no fewer pages than
-   * contexts do, and have no pool of their own.
+   * Beside so many pages of contexts, windows for rows, and for what is cached of others, as if all
+   * were of middling length: shorter ones wait for a window before they wait for a page, and longer
+   * ones leave some to the cache. Windows that take as many pages as contexts have no pool.
    */
-  #windowPages(pages: number): number {
-    if (this.#sizes === null) return 0;
+  usual(context: number): PageCounts {
+    if (this.#sizes === null) return { context, window: 0 };
     const { pageTokens, windowTokens } = this.#sizes;
     const middling = Math.max(CONTEXT_TOKENS, CONTEXT_WINDOWS * windowTokens);
     const contextTokens = Math.min(middling, this.#shape.maxModelTokens);
-    const contexts = Math.ceil((pages * pageTokens) / contextTokens);
-    const wanted = windowPagesOfLaunch(this.#sizes) + contexts * windowPagesOfRow(this.#sizes);
-    return wanted < pages ? wanted : 0;
+    const contexts = Math.ceil((context * pageTokens) / contextTokens);
+    const window = windowPagesOfLaunch(this.#sizes) + contexts * windowPagesOfRow(this.#sizes);
+    return { context, window: window < context ? window : 0 };
   }
 
-  bytesOf(pages: number): number {
-    const windowPages = this.#windowPages(pages);
-    if (windowPages === 0) return pages * this.#wholeBytes;
-    return pages * this.#bytes.context + windowPages * this.#bytes.window;
+  /** The same with a window for one sequence alone. */
+  least(context: number): PageCounts {
+    if (this.#sizes === null) return { context, window: 0 };
+    const window = windowPagesOfLaunch(this.#sizes) + windowPagesOfRow(this.#sizes);
+    return { context, window: window < context ? window : 0 };
   }
 
-  windowOf(pages: number): MemoryBudget['window'] {
-    const windowPages = this.#windowPages(pages);
-    if (windowPages === 0) return null;
-    const { windowTokens: tokens } = this.#sizes!;
-    return { tokens, pages: windowPages, bytes: windowPages * this.#bytes.window };
-  }
-
-  /** The most pages of contexts that fit with what goes with them; less than 0: none by far. */
-  pagesWithin(bytes: number): number {
+  /** The most that fits: a sequence of full length, if any; less than 0: none by far. */
+  within(bytes: number): PageCounts {
     const whole = Math.floor(bytes / this.#wholeBytes);
-    if (this.#sizes === null || whole <= 0) return whole;
+    if (this.#sizes === null || whole <= 0 || bytes === Infinity) return this.usual(whole);
     let [fits, exceeds] = [whole, Math.floor(bytes / this.#bytes.context) + 1];
     while (exceeds - fits > 1) {
       const middle = Math.floor((fits + exceeds) / 2);
-      if (this.bytesOf(middle) <= bytes) fits = middle;
+      if (this.bytesOf(this.usual(middle)) <= bytes) fits = middle;
       else exceeds = middle;
     }
-    return fits;
+    const sequence = this.least(pagesPerRow(this.#shape));
+    if (fits >= sequence.context || this.bytesOf(sequence) > bytes) return this.usual(fits);
+    const window = Math.floor(
+      (bytes - sequence.context * this.#bytes.context) / this.#bytes.window,
+    );
+    return { context: sequence.context, window };
   }
 }
 
