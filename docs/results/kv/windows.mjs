@@ -13,13 +13,20 @@ const { weightBytes } = await load('loader/tensors/layout.js');
 const windows = await load('kv/window-pool.js').catch(() => null);
 
 const models = [];
-for (const name of ['gpt-oss-20b', 'gpt-oss-120b', 'gemma-4-31b', 'qwen3-8b']) {
+const ASKED = [
+  ['gpt-oss-20b'],
+  ['gpt-oss-120b'],
+  ['gemma-4-31b'],
+  ['gemma-4-31b', 32768],
+  ['qwen3-8b'],
+];
+for (const [name, length] of ASKED) {
   const spec = await readModelSpec(`${own}/engine/configs/${name}`);
   const shape = {
     task: 'generate',
     maxRows: Number(rows),
     maxBatchTokens: 2048,
-    maxModelTokens: spec.maxPositions,
+    maxModelTokens: length ?? spec.maxPositions,
     pageTokens: 32,
     ringSlots: shapes.RING_SLOTS,
     kvFormat: 'element',
@@ -38,13 +45,13 @@ for (const name of ['gpt-oss-20b', 'gpt-oss-120b', 'gemma-4-31b', 'qwen3-8b']) {
     weightBytes: weightBytes(weightTensors(spec), 2),
     kvBytes: undefined,
   };
+  const { maxModelTokens } = shape;
   let plan;
   try {
     plan = budgetMemory(request);
   } catch ({ message }) {
-    models.push({ name, maxModelTokens: spec.maxPositions, refused: message });
-    shape.maxModelTokens = 32768;
-    plan = budgetMemory(request);
+    models.push({ name, maxModelTokens, refused: message });
+    continue;
   }
   const { kvPages, kvTokens, kvBytes, kvLimit, window = null, concurrency } = plan;
   const sizes = window === null ? null : shapes.windowSizesOf(spec, shape);
@@ -56,7 +63,6 @@ for (const name of ['gpt-oss-20b', 'gpt-oss-120b', 'gemma-4-31b', 'qwen3-8b']) {
     const byWindows = Math.floor(free / Math.min(pages, windows.windowPagesOfRow(sizes)));
     return { tokens: Number(length), contexts: Math.min(byPages, byWindows) };
   });
-  const { maxModelTokens } = shape;
   models.push({ name, maxModelTokens, kvTokens, kvBytes, kvLimit, window, concurrency, contexts });
 }
 console.log(JSON.stringify(models, undefined, 2));

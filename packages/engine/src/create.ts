@@ -50,6 +50,7 @@ import {
   type MemoryBudget,
 } from './request/request.ts';
 import type { ForwardParts } from './runner/forward.ts';
+import { windowTokensOf } from './runner/layer-sizes.ts';
 import { budgetMemory } from './runner/memory.ts';
 import { Runner } from './runner/runner.ts';
 import {
@@ -531,6 +532,10 @@ function linesOf(
     kvFormat,
     stateBytesPerRow: stateBytesPerRow(spec, elementBytes),
   });
+  if (shape.kvStaging !== null && windowTokensOf(spec) > 0) {
+    const what = 'pages that go to tiers have all layers';
+    return [...lines, `${what}: those that see a window keep the KV of whole contexts`];
+  }
   if (spec.deltaNet === null) return lines;
   return [...lines, 'prefix caching is off: this model keeps a state of its last token alone'];
 }
