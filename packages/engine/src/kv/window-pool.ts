@@ -71,6 +71,8 @@ type WindowHolder = Pick<WindowedSequence, 'nodes'> & Partial<Pick<WindowedSeque
  */
 export class WindowPool {
   readonly pages: number;
+  /** As `WindowSizes` has it. */
+  readonly aheadTokens: number;
   readonly #pageTokens: number;
   readonly #before: number;
   readonly #ofRow: number;
@@ -82,6 +84,7 @@ export class WindowPool {
 
   constructor(pages: number, sizes: WindowSizes) {
     this.pages = pages;
+    this.aheadTokens = sizes.aheadTokens;
     this.#pageTokens = sizes.pageTokens;
     this.#before = pagesBefore(sizes);
     this.#ofRow = windowPagesOfRow(sizes);

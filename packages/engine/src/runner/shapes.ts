@@ -109,8 +109,7 @@ export function windowSizesOf(
   const { pageTokens, maxModelTokens, maxBatchTokens: launchTokens, kvStaging } = shape;
   if (windowTokens === 0 || windowTokens >= maxModelTokens || kvStaging !== null) return null;
   const drafts = shape.speculation?.drafts ?? 0;
-  // A launch's steps with their drafts, and what launches before it may have drafted in vain.
-  const aheadTokens = MAX_STEPS * (1 + drafts) + AHEAD_TOKENS + IN_FLIGHT * MAX_STEPS * drafts;
+  const aheadTokens = MAX_STEPS * (1 + drafts) + AHEAD_TOKENS;
   return { pageTokens, windowTokens, aheadTokens, launchTokens };
 }
 

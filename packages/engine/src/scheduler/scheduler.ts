@@ -249,6 +249,12 @@ export class Scheduler {
     }
     let steps = Math.min(wanted, longest);
     let drafts = candidates.length === 0 ? 0 : draftsFor(candidates);
+    const room = this.#aheadRoom(candidates);
+    if (steps * (1 + drafts) > room) {
+      steps = Math.max(1, Math.floor(room / (1 + drafts)));
+      // Nothing is drafted, then, before it is known what became of earlier drafts.
+      if (1 + drafts > room) drafts = 0;
+    }
     const needed = this.#missingPages(candidates, steps * (1 + drafts));
     if (needed === 0) return { decode: candidates, steps, drafts, preempted: false };
     if (needed > this.#tree.available) {
@@ -275,6 +281,17 @@ export class Scheduler {
     }
     const decode = candidates.filter(({ phase }) => phase === 'decode');
     return { decode, steps, drafts, preempted };
+  }
+
+  /**
+   * Tokens that all of these may be computed now, so far ahead as they are, within what is reserved
+   * of windows: one, at the least, since each launch leaves room for its own.
+   */
+  #aheadRoom(sequences: readonly Sequence[]): number {
+    const pool = this.#tree.window;
+    if (pool === null) return Number.POSITIVE_INFINITY;
+    const most = sequences.reduce((tokens, { ahead }) => Math.max(tokens, ahead), 0);
+    return pool.aheadTokens - AHEAD_TOKENS - most;
   }
 
   /** Goes on with prompts whose pages have arrived, and starts over with those whose have not. */

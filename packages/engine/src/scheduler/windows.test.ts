@@ -183,7 +183,7 @@ describe('windows with pages of their own', () => {
   it('keep what is looked back at, and no more than was reserved, over random traffic', () => {
     const seen = { hits: 0, preemptions: 0, plans: 0, slid: 0 };
     const check = ({ requests, pages, windowTokens, drafts, ...rest }: Situation) => {
-      const aheadTokens = STEPS * (1 + drafts) + 64 + IN_FLIGHT * STEPS * drafts;
+      const aheadTokens = STEPS * (1 + drafts) + 64;
       const launchTokens = maxBatchTokens;
       const sizes: WindowSizes = { pageTokens, windowTokens, aheadTokens, launchTokens };
       const perLaunch = windowPagesOfLaunch(sizes);
