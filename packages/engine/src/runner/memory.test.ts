@@ -124,6 +124,18 @@ describe('the memory plan', () => {
     },
   );
 
+  test('takes little more for commands, which tell of windows and not of contexts', async () => {
+    const { spec, shape } = await requestOf('gpt-oss-120b');
+    const long = { ...shape, maxRows: 256, maxModelTokens: 131_072, kvPages: 1 };
+    const [one, two] = [0, 5000].map((windowPages) => {
+      const { command } = bufferBytes(spec, { ...long, windowPages }, 2);
+      return command / 4;
+    });
+    // Windows of 15 pages for each row and 128 for a launch; two more records of four words a row.
+    const words = 256 * 15 + 128 + 256 * 2 * 4;
+    expect(Math.abs(two! - one! - 4 * words)).toBeLessThan(256);
+  });
+
   test('leaves out windows before it refuses a sequence of full length', async () => {
     const { shape, ...request } = await requestOf('gemma-4-31b', { weightBytes: 0 });
     // 16384 pages of 1.25 MiB, and no less than 128 + 71 of ten times as much: 18374.

@@ -13,7 +13,7 @@ import {
   resultSlotWords,
   type StorageFormat,
 } from '@bridgekeeper/device';
-import type { WindowSizes } from '../kv/window-pool.ts';
+import { type WindowSizes, windowPagesOfLaunch, windowPagesOfRow } from '../kv/window-pool.ts';
 import { isHeadDivided } from '../models/rank-slice.ts';
 import { type FeedForward, heldExperts, type ModelSpec, type Rope } from '../models/spec.ts';
 import type { EngineTask } from '../request/request.ts';
@@ -169,10 +169,17 @@ export const MAX_STEPS = 32;
 /** Slots of the result ring: every undrained launch may fill one for its prompts and its steps. */
 export const RING_SLOTS = 256;
 
-function commandWords(shape: RunnerShape): number {
-  const tables = shape.windowPages === 0 ? 1 : 2;
-  const perRow = ROW_WORDS + GRAMMAR_ROW_WORDS + 1 + 2 * MAX_BIAS + tables * pagesPerRow(shape);
+/** Of windows, a command brings pages that rows have: a table of whole contexts is much longer. */
+function windowTableWords(spec: ModelSpec, shape: RunnerShape): number {
+  const sizes = shape.windowPages === 0 ? null : windowSizesOf(spec, shape);
+  if (sizes === null) return 0;
+  return shape.maxRows * windowPagesOfRow(sizes) + windowPagesOfLaunch(sizes);
+}
+
+function commandWords(spec: ModelSpec, shape: RunnerShape): number {
+  const perRow = ROW_WORDS + GRAMMAR_ROW_WORDS + 1 + 2 * MAX_BIAS + pagesPerRow(shape);
   return (
+    windowTableWords(spec, shape) +
     COMMAND_HEADER_WORDS +
     maxCommandRecords(shape) * RECORD_WORDS +
     shape.maxRows * (perRow + 5) +
@@ -279,7 +286,7 @@ export function bufferBytes(spec: ModelSpec, shape: RunnerShape, elementBytes: n
     tokenBytes: Math.max(shape.tokenBytes, 4),
     history: Math.max(maxRows * historyTokens(shape) * 4, 16),
     masks: lines * maskWords(spec.vocabularySize) * 4,
-    command: IN_FLIGHT * align(commandWords(shape) * 4),
+    command: IN_FLIGHT * align(commandWords(spec, shape) * 4),
     sampled: lines * 4,
     results: ringSlots * resultSlotWords(lines) * 4,
     logprobs: ringSlots * lines * LOGPROB_WORDS * 4,

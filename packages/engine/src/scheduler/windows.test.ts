@@ -218,6 +218,12 @@ describe('windows with pages of their own', () => {
         const reserved = running.reduce((sum, each) => sum + each.window.reserved, 0);
         expect(window.held).toBeLessThanOrEqual(reserved + perLaunch);
         expect(reserved + perLaunch).toBeLessThanOrEqual(window.pages);
+        // What commands have room for.
+        const written = plan.pageWrites.reduce(
+          (sum, each) => sum + (each.isWindow ? each.count : 0),
+          0,
+        );
+        expect(written).toBeLessThanOrEqual(LIMITS.maxRows * windowPagesOfRow(sizes) + perLaunch);
         const prompts = new Set(plan.prefill.map((chunk) => chunk.sequence));
         for (const each of running) {
           const { pages: all, first, reserved: own } = each.window;
