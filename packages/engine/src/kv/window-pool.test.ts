@@ -22,10 +22,11 @@ class World {
   }
 
   /** Computes a sequence, a launch's tokens at a time; it holds all that it holds at its end. */
-  compute(tokens: readonly number[]) {
+  compute(tokens: readonly number[], promptLength = tokens.length) {
     const { window, tree } = this;
     const sequence = {
       ...sequenceOf(tokens),
+      promptLength,
       lastPosition: tokens.length,
       window: new WindowPages(),
     };
@@ -88,15 +89,22 @@ describe('pages of windows', () => {
     expect(world.match(text(1000, 200))).toBe(0);
   });
 
+  it('where a prompt ended outlive it, whatever the answer was', () => {
+    const world = new World(30);
+    world.tree.release(world.compute(text(0, 20), 9 * PAGE_TOKENS).sequence);
+    world.tree.release(world.compute(text(1000, 400)).sequence);
+    expect([20, 19, 9, 8].map((pages) => world.match(text(0, pages)))).toEqual([20, 9, 9, 8]);
+  });
+
   it('where several went on outlive it as well', () => {
     const world = new World(30);
-    for (const from of [5000, 6000]) {
+    for (const from of [5000, 6000, 7000]) {
       const { sequence, found } = world.compute([...text(0, 8), ...text(from, 10)]);
       expect(found).toBe(from === 5000 ? 0 : 8);
       world.tree.release(sequence);
     }
     world.tree.release(world.compute(text(1000, 400)).sequence);
-    expect(world.match([...text(0, 8), ...text(7000, 2)])).toBe(8);
+    expect(world.match([...text(0, 8), ...text(8000, 2)])).toBe(8);
   });
 
   it('are promised before a sequence begins, whole windows and a launch', () => {
@@ -104,6 +112,7 @@ describe('pages of windows', () => {
     const [one] = [world.compute(text(0, 30)).sequence];
     const waiting = (pages: number) => ({
       ...sequenceOf(text(100, pages)),
+      promptLength: pages * PAGE_TOKENS,
       lastPosition: pages * PAGE_TOKENS,
       window: new WindowPages(),
     });

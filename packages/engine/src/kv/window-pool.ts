@@ -41,6 +41,7 @@ export class WindowPages {
 /** A sequence as far as its windows go. */
 export interface WindowedSequence {
   readonly length: number;
+  readonly promptLength: number;
   /** Tokens that are computed in all. */
   readonly lastPosition: number;
   readonly nodes: readonly PageNode[];
@@ -50,6 +51,10 @@ export interface WindowedSequence {
 /** Queues of what no sequence has. */
 const PASSED = 0;
 const ENDED = 1;
+/** For each node of the first kind there are as many of the second, at most. */
+const ENDED_RATIO = 7;
+/** Requests that had a node after which others are expected to: the next turn of a talk is one. */
+const SEVERAL = 3;
 type Unheld = typeof PASSED | typeof ENDED;
 
 /** What the prefix tree knows of it. */
@@ -61,10 +66,10 @@ type WindowHolder = Pick<WindowedSequence, 'nodes'> & Partial<Pick<WindowedSeque
  * it, and whoever gets the page writes to it after them.
  *
  * A page that is let go stays the part of its node, if it has one, until it is needed: the prefix
- * can be continued wherever a whole window of parts is there. Where sequences ended, or several
- * went on, another is likely to go on; what one of them only passed is much more, and would soon be
- * all that is left. So of what is not held either kind has up to half, and of each goes first what
- * was used longest ago.
+ * can be continued wherever a whole window of parts is there. Where a prompt or an answer ended, or
+ * several went on, another is likely to go on; what one of them only passed is much more, and would
+ * soon be all that is left. So of what is not held the latter goes first while it is more than a
+ * small part, and of each what was used longest ago.
  *
  * A sequence is admitted when all that it will ever have at once can be reserved, and one launch's
  * prompts have room of their own, so that none ever waits for a page: whatever runs goes on.
@@ -149,13 +154,16 @@ export class WindowPool {
   }
 
   /** Lets go of what the sequence looks back at no more once so many tokens are computed. */
-  slide({ nodes, window }: WindowedSequence, computed: number): void {
+  slide({ nodes, window, promptLength }: WindowedSequence, computed: number): void {
     // Rounded to pages: its last full page can be continued by others.
     const wanted = Math.floor(computed / this.#pageTokens) - this.#before;
+    const promptPages = promptLength / this.#pageTokens;
+    const prompt = Math.ceil(promptPages) - 1 - this.#before;
     for (const end = Math.min(wanted, window.pages.length); window.first < end; window.first++) {
       const node = nodes[window.first];
-      const queue = node !== undefined && node.hits > 1 ? ENDED : PASSED;
-      this.#letGo(window.pages[window.first]!, node, queue);
+      const isPromptsEnd = window.first >= prompt && window.first < Math.floor(promptPages);
+      const isEnd = isPromptsEnd || (node !== undefined && node.hits >= SEVERAL);
+      this.#letGo(window.pages[window.first]!, node, isEnd ? ENDED : PASSED);
     }
   }
 
@@ -209,7 +217,7 @@ export class WindowPool {
   #take(): number {
     if (this.#free.length === 0) {
       const [passed, ended] = this.#unheld;
-      const oldest = (ended.size > passed.size ? ended : passed).first;
+      const oldest = (ended.size > ENDED_RATIO * passed.size ? ended : passed).first;
       invariant(oldest !== undefined, 'no sequence takes more than was reserved');
       this.forget(oldest);
     }

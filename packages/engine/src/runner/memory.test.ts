@@ -94,10 +94,10 @@ describe('the memory plan', () => {
   // each context of the length given has a window, a page more, and 96 tokens ahead.
   test.each([
     // Pages of either kind are 12 layers x 2 x 8 heads of 64, 384 KiB, of which 1 GiB has 2730.
-    // Windows are 8 + 1 + 6 pages, for 2048 tokens: 2317 + 128 + 15 x 19 = 2730.
-    ['gpt-oss-20b', 2 ** 30, { tokens: 128, pages: 128 + 15 * 19 }, 2317, 2730 >> 1],
-    // 18 layers, 576 KiB, 4 GiB are 7281: 6400 + 128 + 15 x 50 = 7278, and one more needs 15.
-    ['gpt-oss-120b', 2 ** 32, { tokens: 128, pages: 128 + 15 * 50 }, 6400, 7281 >> 1],
+    // Windows are 8 + 1 + 6 pages, for 1024 tokens: 2107 + 128 + 15 x 33 = 2730.
+    ['gpt-oss-20b', 2 ** 30, { tokens: 128, pages: 128 + 15 * 33 }, 2107, 2730 >> 1],
+    // 18 layers, 576 KiB, 4 GiB are 7281: 5788 + 128 + 15 x 91 = 7281.
+    ['gpt-oss-120b', 2 ** 32, { tokens: 128, pages: 128 + 15 * 91 }, 5788, 7281 >> 1],
     // 10 layers x 2 x 4 heads of 512 are 1.25 MiB, 50 x 2 x 16 of 256 ten times as much; 16 GiB are
     // 13107. Windows are 64 + 1 + 6, for 4096 tokens: 3072 + 10 x (128 + 71 x 12) = 12872.
     ['gemma-4-31b', 2 ** 34, { tokens: 1024, pages: 128 + 71 * 12 }, 3072, 1191],
@@ -156,8 +156,8 @@ describe('the memory plan', () => {
     const request = await requestOf('gpt-oss-20b', { kvBytes: 2 ** 30, weightBytes: 0 });
     const [kv] = describeMemory(budgetMemory(request));
     expect(kv).toBe(
-      'KV cache size: 37,072 tokens, and 6,608 in layers that see 128, as asked for; maximum ' +
-        'concurrency for 8,192 tokens per request: 4.53x',
+      'KV cache size: 33,712 tokens, and 9,968 in layers that see 128, as asked for; maximum ' +
+        'concurrency for 8,192 tokens per request: 4.12x',
     );
   });
 

@@ -111,7 +111,7 @@ export function budgetMemory(request: MemoryRequest): MemoryBudget {
 }
 
 /** Contexts of so many tokens, and of so many windows, have a window each. */
-const CONTEXT_TOKENS = 2048;
+const CONTEXT_TOKENS = 1024;
 const CONTEXT_WINDOWS = 4;
 
 /** Pages of contexts and of windows; no windows: all layers are in those of contexts. */
