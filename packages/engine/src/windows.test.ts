@@ -165,6 +165,29 @@ describe('a model whose windows have pages of their own says what it says with o
   });
 });
 
+it('the log says what each token takes, and where windows keep more than they see', async () => {
+  await inFolder(gemma3(17), async (model) => {
+    const linesOf = async (more: Partial<EngineOptions>) => {
+      const said: string[] = [];
+      const onModel = (lines: readonly string[]) => said.push(...lines);
+      const { engine } = await answers(model, { ...more, onModel }, 0);
+      return { said: said.join('\n'), kv: engine.stats().kv, memory: engine.card.memory };
+    };
+    // A layer has 2 x 2 heads of 16, in f32: 256 bytes; of three layers one sees all.
+    const two = await linesOf({});
+    expect(two.said).toMatch(/KV 0\.3 KiB for each token, and 0\.5 KiB for each of the last 17$/);
+    const { pages } = two.memory.window!;
+    expect(two.kv).toMatchObject({
+      pageBytes: 256 * 8,
+      window: { tokens: 17, pageBytes: 512 * 8, pages, held: 0 },
+    });
+    const one = await linesOf(ONE_POOL);
+    expect(one.said).toMatch(/KV 0\.8 KiB for each token$/m);
+    expect(one.said).toMatch(/those that see a window keep the KV of whole contexts$/);
+    expect(one.kv).toMatchObject({ pageBytes: 768 * 8, window: null });
+  });
+});
+
 const PROMPT = text(1, 90);
 const SAMPLING = { maxTokens: 30, logprobs: 0, promptLogprobs: 0 };
 
