@@ -185,7 +185,7 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
     scheduler: ['grammar', 'kv', 'request'],
     replicas: ['kv', 'request'],
     speculation: [],
-    runner: ['models', 'traffic', 'request', 'scheduler', 'speculation'],
+    runner: ['kv', 'models', 'traffic', 'request', 'scheduler', 'speculation'],
     policies: ['kv', 'traffic', 'request', 'scheduler', 'speculation', 'runner'],
     'sleeper.ts': ['kv', 'traffic', 'request', 'loader', 'runner'],
     'engine.ts': [

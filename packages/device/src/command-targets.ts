@@ -17,6 +17,7 @@ const NAMES: Readonly<Record<Exclude<Target, typeof TARGET.COUNTS>, keyof Comman
   [TARGET.CONTROL]: 'control',
   [TARGET.GRAMMAR_ROWS]: 'grammarRows',
   [TARGET.HISTORY]: 'history',
+  [TARGET.WINDOW_TABLE]: 'windowTable',
 };
 
 /** The arrays of `targets`, or what stands for them, in the order of TARGET. */

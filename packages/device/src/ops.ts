@@ -881,6 +881,8 @@ export interface CommandTargets {
   readonly grammarRows: Slice;
   /** [maxRows, historyTokens] (see `Histories`), or of no use where nothing is drafted. */
   readonly history: Slice;
+  /** As `pageTable`, of layers whose pages are kept for a window; or of no use. */
+  readonly windowTable: Slice;
 }
 
 /** The tokens of each row, prompt and output, at their positions. */
@@ -928,7 +930,8 @@ export function qkvWidth(
  * KV pages. A page has, for each layer with keys and values of its own, [(k, v), kvHeads,
  * pageTokens, headDim], one behind the other: it is contiguous over all layers, so that a spill or
  * a restore of it is one crossing. Position p of row r is in page
- * pageTable[r * pagesPerRow + p / pageTokens].
+ * pageTable[r * pagesPerRow + p / pageTokens]. Where layers have a window, entries of pages that
+ * end before a line's window are not read for it: they may be of anything.
  */
 export interface KvGeometry extends PagedLines {
   readonly kvFormat: StorageFormat;

@@ -129,11 +129,12 @@ export const TARGET = {
   CONTROL: 11,
   GRAMMAR_ROWS: 12,
   HISTORY: 13,
+  WINDOW_TABLE: 14,
   /**
    * Not a copy: clears counts[OFFSET], then counts the payload [prompt length, prompt ids.., output
    * ids..].
    */
-  COUNTS: 14,
+  COUNTS: 15,
 } as const;
 export type Target = (typeof TARGET)[keyof typeof TARGET];
 

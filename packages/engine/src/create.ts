@@ -16,6 +16,7 @@ import { PrefixTree, type TierOptions } from './kv/prefix-tree.ts';
 import { SnapshotPool } from './kv/snapshot-pool.ts';
 import { createTierPolicy } from './kv/tiers/policies.ts';
 import type { KvPrices } from './kv/tiers/prices.ts';
+import { WindowPool } from './kv/window-pool.ts';
 import {
   divisionOf,
   heldBy,
@@ -51,6 +52,7 @@ import {
   type MemoryBudget,
 } from './request/request.ts';
 import type { ForwardParts } from './runner/forward.ts';
+import { windowTokensOf } from './runner/layer-sizes.ts';
 import { budgetMemory, type MemoryRequest } from './runner/memory.ts';
 import { Runner } from './runner/runner.ts';
 import {
@@ -58,10 +60,12 @@ import {
   maxCountTokens,
   maxHistoryTokens,
   pageBytes,
+  poolPageBytes,
   RING_SLOTS,
   type RunnerShape,
   ropeTables,
   stateBytesPerRow,
+  windowSizesOf,
 } from './runner/shapes.ts';
 import { SCORE_LINES, Scheduler } from './scheduler/scheduler.ts';
 import type { SealPolicy } from './seal/open.ts';
@@ -243,7 +247,8 @@ export async function prepareModel(options: EngineOptions): Promise<PreparedMode
   const prices = kvPricesOf(options, tiers, prefillRate, pageTokens);
   const below = tiers === null ? undefined : belowDevice(tiers, prices);
   const snapshots = snapshotsOf(parts, memory, prices);
-  const tree = new PrefixTree({ pages, pageTokens, isEnabled, tiers: below, snapshots });
+  const window = windowPool(own, shape);
+  const tree = new PrefixTree({ pages, pageTokens, isEnabled, tiers: below, snapshots, window });
   const limits = {
     ...shape,
     maxLines: maxRows,
@@ -269,6 +274,11 @@ export async function prepareModel(options: EngineOptions): Promise<PreparedMode
     prefillRate,
     prepareSeconds,
   };
+}
+
+function windowPool(spec: ModelSpec, shape: RunnerShape): WindowPool | undefined {
+  const sizes = shape.windowPages === 0 ? null : windowSizesOf(spec, shape);
+  return sizes === null ? undefined : new WindowPool(shape.windowPages, sizes);
 }
 
 /** Each GPU of several is loaded by a lane of its own. */
@@ -523,8 +533,9 @@ function planShape(
     kvBytes: options.kvBytes,
     snapshots: snapshotsWanted(options, spec),
   });
-  const { kvPages, snapshots } = memory;
-  return { shape: { ...sizes, kvStaging, kvPages, snapshots }, memory };
+  const { kvPages, snapshots, window } = memory;
+  const pools = { kvPages, windowPages: window?.pages ?? 0, snapshots };
+  return { shape: { ...sizes, kvStaging, ...pools }, memory };
 }
 
 /** Unless so many are asked for: prefixes are those of rows, and of requests before them. */
@@ -583,19 +594,25 @@ function linesOf(
   { info }: Device,
   spec: ModelSpec,
   shape: RunnerShape,
-  { weightBytes }: MemoryBudget,
+  { weightBytes, window }: MemoryBudget,
 ): readonly string[] {
-  const kvBytes = pageBytes(spec, shape, bytesPerElement(info.element));
+  const elementBytes = bytesPerElement(info.element);
   const { kvFormat, pageTokens } = shape;
-  const stateBytes = stateBytesPerRow(spec, bytesPerElement(info.element));
+  const wholeBytes = pageBytes(spec, shape, elementBytes);
+  const ofPools = poolPageBytes(spec, shape, elementBytes);
   const lines = describeModelSpec(spec, {
     weightBytes,
-    kvBytesPerToken: kvBytes / pageTokens,
+    kvBytesPerToken: (window === null ? wholeBytes : ofPools.context) / pageTokens,
+    window: window && { tokens: window.tokens, kvBytesPerToken: ofPools.window / pageTokens },
     kvFormat,
-    stateBytesPerRow: stateBytes,
+    stateBytesPerRow: stateBytesPerRow(spec, elementBytes),
   });
+  if (shape.kvStaging !== null && windowTokensOf(spec) > 0) {
+    const what = 'pages that go to tiers have all layers';
+    return [...lines, `${what}: those that see a window keep the KV of whole contexts`];
+  }
   if (spec.deltaNet === null) return lines;
-  return [...lines, prefixLine(shape, stateBytes)];
+  return [...lines, prefixLine(shape, stateBytesPerRow(spec, elementBytes))];
 }
 
 /** What is found again of a model that keeps a state of its last token alone. */

@@ -166,7 +166,7 @@ export class Engine implements EngineClient {
     return {
       running: scheduler.running,
       waiting: scheduler.waiting,
-      kvUsage: tree.held / tree.pages,
+      kvUsage: Math.max(tree.held / tree.pages, tree.window?.reservedFraction ?? 0),
       ...countersOf(scheduler),
       stepsPerLaunch: steps,
       stepsReason: reason,
@@ -201,7 +201,7 @@ export class Engine implements EngineClient {
   #kvStats(): KvStats {
     const { tree, tiers, card } = this.#parts;
     const { accounts } = tree;
-    const { kvBytes, kvPages } = card.memory;
+    const { kvBytes, kvPages, window } = card.memory;
     const slots = tiers?.mover.slots;
     const queue = tiers?.mover.queue() ?? { spillNs: 0, restoreNs: 0, diskNs: 0 };
     const pagesOf = ({ counters }: TenantPages) =>
@@ -209,7 +209,13 @@ export class Engine implements EngineClient {
     const tenants = [...accounts.tenants()].map(([tenant, counters]) => ({ tenant, counters }));
     tenants.sort((a, b) => pagesOf(b) - pagesOf(a));
     return {
-      pageBytes: kvBytes / kvPages,
+      pageBytes: (kvBytes - (window?.bytes ?? 0)) / kvPages,
+      window: window && {
+        tokens: window.tokens,
+        pageBytes: window.bytes / window.pages,
+        pages: window.pages,
+        held: tree.window!.held,
+      },
       places: [kvPages, slots?.host[0] ?? 0, slots?.disk[0] ?? 0],
       hostReadyBytes: tiers?.host.readyBytes ?? 0,
       spillQueueNs: queue.spillNs,

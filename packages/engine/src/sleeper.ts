@@ -33,9 +33,13 @@ export interface SleeperParts {
   readonly availableHostBytes: () => number;
 }
 
-/** What the prefix tree finds again: pages, and states after them where a model has such. */
-function kvBuffers({ shape }: ForwardParts): readonly ('kv' | 'snapshots')[] {
-  return shape.snapshots === 0 ? ['kv'] : ['kv', 'snapshots'];
+/** What the prefix tree finds again: pages, and what some models have beside them. */
+function kvBuffers({ shape }: ForwardParts): readonly ('kv' | 'kvWindow' | 'snapshots')[] {
+  return [
+    'kv',
+    ...(shape.windowPages > 0 ? (['kvWindow'] as const) : []),
+    ...(shape.snapshots > 0 ? (['snapshots'] as const) : []),
+  ];
 }
 
 /** Host memory that is left to everything else. */
@@ -97,7 +101,7 @@ export class Sleeper {
    */
   async wakeUp(): Promise<void> {
     const { device, runner, parts, loaded, reload } = this.#parts;
-    const kv = this.#hasKv ? null : this.#allocateKv();
+    const kv = this.#hasKv ? {} : this.#allocateKv();
     const copies = this.#level === 1 ? this.#copies : null;
     try {
       if (copies === null) {

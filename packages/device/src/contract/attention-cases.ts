@@ -95,12 +95,27 @@ class PagedRows {
     };
   }
 
-  /** KV with random values at positions [0, lengths[row]) and NaN everywhere else. */
-  history(lengths: readonly number[]): Float32Array {
+  /**
+   * Pages that end before a row's first position that is seen are of others by now: one of another
+   * row, or of nobody.
+   */
+  loseBefore(firsts: readonly number[]): void {
+    firsts.forEach((first, row) => {
+      const start = row * PAGES_PER_ROW;
+      const other = ((row + 1) % ROWS) * PAGES_PER_ROW;
+      const lost = Math.floor(first / this.shape.pageTokens);
+      for (let index = 0; index < lost; index++) {
+        this.pageTable[start + index] = index % 2 === 0 ? this.pageTable[other + 8]! : -1;
+      }
+    });
+  }
+
+  /** KV with random values at positions [firsts[row], ends[row]) and NaN everywhere else. */
+  history(firsts: readonly number[], ends: readonly number[]): Float32Array {
     const { kvHeads, headDim } = this.shape;
     const kv = new Float32Array(this.kvElements).fill(Number.NaN);
-    lengths.forEach((length, row) => {
-      for (let position = 0; position < length; position++) {
+    ends.forEach((end, row) => {
+      for (let position = firsts[row]!; position < end; position++) {
         for (let kvHead = 0; kvHead < kvHeads; kvHead++) {
           for (const part of [0, 1] as const) {
             const at = kvIndex(this.shape, this.pageTable, row, position, part, kvHead);
@@ -257,14 +272,21 @@ async function checkAttention(bench: Workbench, test: AttentionCase): Promise<vo
   const { lineKv = 'keys and values', valueNorm = false } = test;
   const paged = new PagedRows(bench, heads, lineKv);
   const { headDim } = heads;
-  const history = Array.from({ length: ROWS }, (_, row) => {
-    const own = batch.positions.filter((_, i) => batch.rows[i] === row);
+  const positionsOf = (row: number) => batch.positions.filter((_, i) => batch.rows[i] === row);
+  const ends = Array.from({ length: ROWS }, (_, row) => {
+    const own = positionsOf(row);
     if (own.length === 0) return 0;
     // Where lines bring nothing, their own are there.
     return lineKv === 'none' ? Math.max(...own) + 1 : Math.min(...own);
   });
-  const before = bench.once(`kv ${history} ${kvFormat}`, () =>
-    stored(bench, paged.history(history), kvFormat),
+  // What no line of the row sees may be anything, NaN as well.
+  const firsts = ends.map((end, row) => {
+    const lowest = Math.min(end, ...positionsOf(row));
+    return window === 0 ? 0 : Math.max(0, lowest - window + 1);
+  });
+  paged.loseBefore(firsts);
+  const before = bench.once(`kv ${firsts} to ${ends} ${kvFormat}`, () =>
+    stored(bench, paged.history(firsts, ends), kvFormat),
   );
   const qkv = bench.once('qkv', () => bench.random(batch.rows.length * paged.qkvWidth, 2));
   const norms = [bench.random(headDim), bench.random(headDim)] as const;

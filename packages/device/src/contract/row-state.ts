@@ -153,6 +153,7 @@ export async function uploadRows(
     control: await bench.uploadWords(control),
     grammarRows: await list(STATE.maxRows * GRAMMAR_ROW_WORDS),
     history: await list(STATE.maxRows * STATE.historyTokens),
+    windowTable: await list(STATE.maxRows * STATE.pagesPerRow),
   };
   return {
     targets,

@@ -37,16 +37,19 @@ export function chainToken(
 /**
  * A language model of integers, for a modelled GPU whose KV has contents: what a token leaves in
  * its page is a word of itself and its position, and the next token is a hash of all words that
- * the row's page table leads to. A page that belongs to somebody else, was given back too early,
- * came back from a store wrong or was read before it was there gives other tokens than the prompt
- * alone says (`chainWord`, `chainOn`, `chainToken`).
+ * the row's page table leads to, in the first layer of each pool of pages: where that layer sees a
+ * window, of the words within it. What two pools have is added up. A page that belongs to somebody
+ * else, was given back too early, came back from a store wrong or was read before it was there
+ * gives other tokens than the prompt alone says (`chainWord`, `chainOn`, `chainToken`).
  */
 export class Chains {
   /** Of the batch that is computed now, and where they begin in their buffer, in words. */
   #tokens: Int32Array | null = null;
   #firstToken = 0;
   /** By row and position: what tokens of a batch attended to, of the last batch with the row. */
-  readonly #chains = new Map<number, Map<number, number>>();
+  readonly #contexts = new Map<number, Map<number, number>>();
+  /** The same within windows. */
+  readonly #windows = new Map<number, Map<number, number>>();
 
   /** What runs for real when this operation does; undefined: what runs without chains. */
   bookkeepingOf<Name extends OpName>(name: Name, args: OpArgs[Name]): (() => void) | undefined {
@@ -78,6 +81,8 @@ export class Chains {
 
   #attention(args: AttentionArgs): () => void {
     const { count, pageTokens, pagesPerRow } = args;
+    const window = 'window' in args ? args.window : 0;
+    const chainsByRow = window > 0 ? this.#windows : this.#contexts;
     const kv = wordsOf(args.kv);
     const pageTable = wordsOf(args.pageTable);
     const tokenRows = wordsOf(args.tokenRows);
@@ -103,16 +108,29 @@ export class Chains {
         const own = ends.get(row) ?? new Set();
         ends.set(row, own.add(position));
       }
+      const chainOf = (row: number, chain: number, position: number) => {
+        const place = at(row, position);
+        return chainOn(chain, place < 0 ? 0 : kv[place]!);
+      };
       for (const [row, own] of ends) {
-        const end = Math.max(...own);
         const chains = new Map<number, number>();
-        let chain = 0;
-        for (let position = 0; position <= end; position++) {
-          const place = at(row, position);
-          chain = chainOn(chain, place < 0 ? 0 : kv[place]!);
-          if (own.has(position)) chains.set(position, chain);
+        if (window > 0) {
+          for (const end of own) {
+            let chain = 0;
+            const first = Math.max(0, end - window + 1);
+            for (let position = first; position <= end; position++) {
+              chain = chainOf(row, chain, position);
+            }
+            chains.set(end, chain);
+          }
+        } else {
+          let chain = 0;
+          for (let position = 0; position <= Math.max(...own); position++) {
+            chain = chainOf(row, chain, position);
+            if (own.has(position)) chains.set(position, chain);
+          }
         }
-        this.#chains.set(row, chains);
+        chainsByRow.set(row, chains);
       }
     };
   }
@@ -132,7 +150,9 @@ export class Chains {
         const high = rows[state + ROW.SEED_HI]!;
         const offset = i % linesPerRow;
         const seed = { low, high, generated: rows[state + ROW.GENERATED]! + offset };
-        const chain = this.#chains.get(row)?.get(rows[state + ROW.POSITION]! + offset) ?? 0;
+        const position = rows[state + ROW.POSITION]! + offset;
+        const ofAll = this.#contexts.get(row)?.get(position) ?? 0;
+        const chain = (ofAll + (this.#windows.get(row)?.get(position) ?? 0)) | 0;
         out[i] = chainToken(chain, isGreedy ? null : seed, vocab);
       }
     };

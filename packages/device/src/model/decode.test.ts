@@ -74,6 +74,7 @@ class Decoder {
       promptTargets: unused,
       grammarRows: unused,
       history: unused,
+      windowTable: unused,
     };
     const batch = { rows: this.#rows, decodeRows, tokens, tokenRows, positions, count: ROWS };
     const lines = {

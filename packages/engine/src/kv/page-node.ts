@@ -47,6 +47,15 @@ export interface Arrival {
   readonly nodes: readonly PageNode[];
 }
 
+/** A node's page in the pool of layers that see a window. `WindowPool` alone changes it. */
+export interface WindowPart {
+  readonly page: number;
+  /** Sequences whose windows are over it. */
+  holders: number;
+  /** Its place among those that no sequence has. */
+  link: Link | null;
+}
+
 /**
  * One page of some tenant's prefix, wherever its content is: a node of the prefix tree, whose
  * parent is the page before it. `PrefixTree` alone changes it; policies read it.
@@ -69,6 +78,8 @@ export class PageNode {
   /** Sequences that use it, and the arrival that brings it. While there are any it stays. */
   holders = 0;
   arrival: Arrival | null = null;
+  /** What windowed layers have of it, while its page is on the device; null: that is lost. */
+  window: WindowPart | null = null;
   /** Requests that had it as part of their prompt or answer. */
   hits = 0;
   usedNs = 0;

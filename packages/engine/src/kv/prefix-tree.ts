@@ -20,6 +20,7 @@ import { lru } from './tiers/policies/lru.ts';
 import type { TierPolicy } from './tiers/policy.ts';
 import type { KvPrices } from './tiers/prices.ts';
 import { givenUpOf, reasonOf, type StoredRun, splitOf } from './tiers/split.ts';
+import type { WindowPages, WindowPool } from './window-pool.ts';
 
 /** A sequence as far as its pages go. */
 export interface PagedSequence extends SnapshotSequence {
@@ -29,6 +30,8 @@ export interface PagedSequence extends SnapshotSequence {
   tokens(from: number, to: number): Uint32Array;
   /** Pages of the device, in the order of its tokens; empty while it waits. */
   readonly pages: number[];
+  /** Pages of layers that see a window; absent: it has none in a pool of their own. */
+  readonly window?: WindowPages;
   /** Keys of its full pages, as far as they were needed. */
   readonly pageKeys: string[];
   /** The nodes that it holds, from the first page on. */
@@ -76,6 +79,8 @@ export interface PrefixTreeOptions {
   readonly tiers?: TierOptions | undefined;
   /** Of states that rows keep beside pages; absent: they keep none. */
   readonly snapshots?: SnapshotPool | undefined;
+  /** Of layers that see a window; absent: their KV is in the pages of all others. */
+  readonly window?: WindowPool | undefined;
 }
 
 /** What is below the device. */
@@ -125,6 +130,8 @@ export class PrefixTree {
   readonly accounts = new TierAccounts();
   /** null: rows keep nothing beside pages. */
   readonly snapshots: SnapshotPool | null;
+  /** Of layers that see a window; null: they have none of their own. */
+  readonly window: WindowPool | null;
   readonly #pageTokens: number;
   readonly #isEnabled: boolean;
   readonly #policy: TierPolicy;
@@ -142,7 +149,10 @@ export class PrefixTree {
   /** The last of what is being written to a store: no room is made among what it continues. */
   readonly #leaving: PageNode[] = [];
 
-  constructor({ pages, pageTokens, isEnabled, tiers, snapshots }: PrefixTreeOptions) {
+  constructor(options: PrefixTreeOptions) {
+    const { pages, pageTokens, isEnabled, tiers, snapshots, window } = options;
+    invariant(tiers === undefined || window === undefined, 'what moves to tiers is one page');
+    this.window = window ?? null;
     this.#pageTokens = pageTokens;
     this.#isEnabled = isEnabled;
     this.#tiers = tiers ?? null;
@@ -188,28 +198,35 @@ export class PrefixTree {
   match(sequence: PagedSequence): PrefixMatch {
     if (!this.#isEnabled) return NO_MATCH;
     const most = Math.floor((sequence.length - 1) / this.#pageTokens);
-    let found = NO_MATCH;
-    let pages = 0;
+    const found: PageNode[] = [];
+    while (found.length < most) {
+      const node = this.#nodes.get(this.#keyOf(sequence, found.length));
+      if (node === undefined || !node.isResident) break;
+      if (node.at[DEVICE] === NOWHERE && sequence.isDistrustful) break;
+      found.push(node);
+    }
+    const pages = this.#continuable(found);
     let onDevice = 0;
     let fromCache = 0;
-    let last: PageNode | undefined;
-    for (; pages < most; pages++) {
-      const node = this.#nodes.get(this.#keyOf(sequence, pages));
-      if (node === undefined || !node.isResident) break;
-      const isOnDevice = node.at[DEVICE] !== NOWHERE;
-      if (!isOnDevice && sequence.isDistrustful) break;
-      if (isOnDevice) onDevice += 1;
-      if (isOnDevice && node.holders === 0) fromCache += 1;
-      last = node;
-      if (this.#isContinuable(node)) found = { pages: pages + 1, onDevice, fromCache };
+    for (const node of found.slice(0, pages)) {
+      if (node.at[DEVICE] === NOWHERE) continue;
+      onDevice += 1;
+      if (node.holders === 0) fromCache += 1;
     }
-    if (pages === found.pages) return found;
-    return { ...found, knownPages: pages, branchPages: isContinued(last!) ? pages : 0 };
+    const match = { pages, onDevice, fromCache };
+    const last = found.at(-1);
+    if (this.snapshots === null || last === undefined || pages === found.length) return match;
+    const knownPages = found.length;
+    return { ...match, knownPages, branchPages: isContinued(last) ? knownPages : 0 };
   }
 
-  /** Whether what comes after the node can be computed from what is kept. */
-  #isContinuable(node: PageNode): boolean {
-    return this.snapshots === null || node.snapshot !== NOWHERE;
+  /** Of leading nodes of a prefix, those behind which a sequence can go on. */
+  #continuable(nodes: readonly PageNode[]): number {
+    const seen = this.window?.continuable(nodes) ?? nodes.length;
+    if (this.snapshots === null || seen === 0) return seen;
+    const kept = nodes.slice(0, seen).findLastIndex(({ snapshot }) => snapshot !== NOWHERE) + 1;
+    // Without its last pages, what comes before them may have no window either.
+    return kept === seen ? seen : this.#continuable(nodes.slice(0, kept));
   }
 
   /**
@@ -309,6 +326,7 @@ export class PrefixTree {
       }
       this.#ownPages -= 1;
       this.#put(node, DEVICE, sequence.pages[index]!);
+      this.window?.publish(sequence, index);
     }
   }
 
@@ -345,6 +363,7 @@ export class PrefixTree {
   /** Gives back all that the sequence has: it ended, or starts over later. */
   release(sequence: PagedSequence): void {
     const { pages, nodes } = sequence;
+    this.window?.release(sequence);
     if (this.#policy.writesThrough) this.#writeThrough(nodes);
     for (const arrival of sequence.awaited?.arrivals ?? []) {
       (arrival as Restoring).waiting.delete(sequence);
@@ -791,6 +810,7 @@ export class PrefixTree {
     const shelf = this.#shelves[tier]!;
     const place = shelf.remove(node);
     shelf.giveBack(place);
+    if (tier === DEVICE) this.window?.forget(node);
     this.accounts.moved(node.tenant, tier, -1);
     if (tier !== DEVICE) {
       const store = tier === HOST ? 'host' : 'disk';

@@ -101,7 +101,7 @@ export class Shelf {
 }
 
 /** A ring of links with a head that is no node: a Map's first is slow where many have left it. */
-class Queue {
+export class Queue {
   size = 0;
   readonly #head: Link;
 

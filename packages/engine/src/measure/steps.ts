@@ -1,8 +1,9 @@
 import { invariant } from '@bridgekeeper/bridge';
 import { type Device, ROW, ROW_WORDS, type Slice } from '@bridgekeeper/device';
 import type { PreparedModel } from '../create.ts';
+import { windowPagesOfRow } from '../kv/window-pool.ts';
 import { launchForward, launchHead, slices } from '../runner/forward.ts';
-import { pagesPerRow } from '../runner/shapes.ts';
+import { pagesPerRow, windowSizesOf } from '../runner/shapes.ts';
 import { timesNs } from './rates.ts';
 
 /** What one step took, and how much of that time its launching kept the thread busy. */
@@ -37,29 +38,47 @@ export function write(
 /** Random keys and values everywhere: zeros would be faster than real ones. */
 async function fillKv({ parts, shape }: PreparedModel): Promise<void> {
   const { stream, buffers, element } = parts;
-  const out = slices(buffers).kv;
+  const { kv, kvWindow } = slices(buffers);
   const type = shape.kvFormat === 'element' ? element : shape.kvFormat;
-  const elements = out.bytes / (type === 'f32' ? 4 : type === 'bf16' ? 2 : 1);
-  stream.launch('fill-uniform', { out, elements, type, mean: 0, spread: 1, seed: 7 });
+  for (const out of [kv, kvWindow]) {
+    const elements = out.bytes / (type === 'f32' ? 4 : type === 'bf16' ? 2 : 1);
+    stream.launch('fill-uniform', { out, elements, type, mean: 0, spread: 1, seed: 7 });
+  }
   await stream.synchronize();
 }
 
 /** Whether `rows` rows of so many tokens have pages of their own. */
-export function fitsKv({ shape }: PreparedModel, rows: number, tokens: number): boolean {
-  return rows * Math.ceil(tokens / shape.pageTokens) <= shape.kvPages;
+export function fitsKv(model: PreparedModel, rows: number, tokens: number): boolean {
+  const { pageTokens, kvPages, windowPages } = model.shape;
+  if (rows * Math.ceil(tokens / pageTokens) > kvPages) return false;
+  return windowPages === 0 || rows * windowPagesOf(model, rows, tokens) <= windowPages;
+}
+
+/** Pages of a row's window: as it goes on, the last one takes the place of the first. */
+function windowPagesOf({ shape, parts }: PreparedModel, rows: number, tokens: number): number {
+  const sizes = windowSizesOf(parts.spec, shape)!;
+  // A prompt that is alone writes a whole chunk before it reads.
+  const most = rows === 1 ? shape.windowPages : windowPagesOfRow(sizes);
+  return Math.min(Math.ceil(tokens / shape.pageTokens), most);
 }
 
 /** Pages for `rows` rows of `tokens`, each its own: shared ones would come from the cache. */
-function pageTable(model: PreparedModel, rows: number, tokens: number): Int32Array {
-  const { shape } = model;
+async function writePageTables(model: PreparedModel, rows: number, tokens: number): Promise<void> {
   invariant(fitsKv(model, rows, tokens), 'every row has pages of its own');
+  const { shape, parts } = model;
+  const { pageTable, windowTable } = slices(parts.buffers);
   const perRow = pagesPerRow(shape);
   const used = Math.ceil(tokens / shape.pageTokens);
-  const table = new Int32Array(rows * perRow).fill(-1);
-  for (let row = 0; row < rows; row++) {
-    for (let page = 0; page < used; page++) table[row * perRow + page] = row * used + page;
-  }
-  return table;
+  const tableOf = (own: number) => {
+    const table = new Int32Array(rows * perRow).fill(-1);
+    for (let row = 0; row < rows; row++) {
+      for (let page = 0; page < used; page++) table[row * perRow + page] = row * own + (page % own);
+    }
+    return table;
+  };
+  await write(model, pageTable, tableOf(used));
+  if (shape.windowPages === 0) return;
+  await write(model, windowTable, tableOf(windowPagesOf(model, rows, tokens)));
 }
 
 export interface DecodeSetting {
@@ -81,11 +100,11 @@ export async function setUpRows(
   }: { readonly batch: number; readonly bucket: number; readonly tokens: number },
 ): Promise<void> {
   const { shape, parts } = model;
-  const { pageTable: table, decodeRows } = slices(parts.buffers);
+  const { decodeRows } = slices(parts.buffers);
   invariant(batch <= shape.maxRows, 'the batch has rows');
   invariant(tokens <= shape.maxModelTokens, 'contexts stay within the page table');
   await fillKv(model);
-  await write(model, table, pageTable(model, batch, tokens));
+  await writePageTables(model, batch, tokens);
   const lines = Int32Array.from({ length: bucket }, (_, row) => (row < batch ? row : -1));
   await write(model, decodeRows, lines);
 }
@@ -149,7 +168,7 @@ export async function measurePrefill(
   invariant(tokens <= shape.maxBatchTokens, 'the chunk fits a batch');
   invariant(prefixTokens + tokens <= shape.maxModelTokens, 'the prompt fits a row');
   await fillKv(model);
-  await write(model, all.pageTable, pageTable(model, 1, prefixTokens + tokens));
+  await writePageTables(model, 1, prefixTokens + tokens);
   const each = (value: (i: number) => number) =>
     Int32Array.from({ length: tokens }, (_, i) => value(i));
   await write(

@@ -41,6 +41,8 @@ function activePart({ layerKinds, tiedHead }: ModelSpec, { destination }: Weight
 export interface ModelSizes {
   readonly weightBytes: number;
   readonly kvBytesPerToken: number;
+  /** Of layers that keep the KV of so many tokens alone; null or absent: none do. */
+  readonly window?: { readonly tokens: number; readonly kvBytesPerToken: number } | null;
   readonly kvFormat: StorageFormat;
   /** Of constant size, whatever the row's length; 0: all that a row keeps is KV. */
   readonly stateBytesPerRow: number;
@@ -57,13 +59,19 @@ export function describeModelSpec(spec: ModelSpec, sizes: ModelSizes): readonly 
   const state =
     stateBytesPerRow === 0 ? '' : `; state ${(stateBytesPerRow / 2 ** 20).toFixed(2)} MiB a row`;
   const kv = kvFormat === 'element' ? '' : ` in ${kvFormat}`;
+  const windows =
+    sizes.window == null
+      ? ''
+      : `, and ${kib(sizes.window.kvBytesPerToken)} for each of the last ${sizes.window.tokens}`;
   return [
     `${spec.architecture}: ${layersByKind(spec.layerKinds)}`,
     `${parameters} parameters, ${(weightBytes / 2 ** 30).toFixed(2)} GiB at rest` +
       `${int4Words(spec)}; ` +
-      `KV ${(kvBytesPerToken / 1024).toFixed(1)} KiB for each token${kv}${state}`,
+      `KV ${kib(kvBytesPerToken)} for each token${windows}${kv}${state}`,
   ];
 }
+
+const kib = (bytes: number) => `${(bytes / 1024).toFixed(1)} KiB`;
 
 /** How linear layers in 4 bits are. */
 function int4Words({ quantization }: ModelSpec): string {

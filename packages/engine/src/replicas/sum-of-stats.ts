@@ -71,6 +71,11 @@ function sumOfKv(all: readonly KvStats[]): KvStats {
   }
   return {
     pageBytes: all[0]!.pageBytes,
+    window: all[0]!.window && {
+      ...all[0]!.window,
+      pages: sum(({ window }) => window!.pages),
+      held: sum(({ window }) => window!.held),
+    },
     places: [0, 1, 2].map((tier) => sum(({ places }) => places[tier]!)) as [number, number, number],
     hostReadyBytes: sum(({ hostReadyBytes }) => hostReadyBytes),
     spillQueueNs: Math.max(...all.map(({ spillQueueNs }) => spillQueueNs)),

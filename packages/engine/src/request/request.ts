@@ -158,12 +158,20 @@ export interface MemoryBudget {
   /** Rows, batches, commands and results. */
   readonly stateBytes: number;
   readonly kvFormat: StorageFormat;
+  /** Of all KV. */
   readonly kvBytes: number;
   readonly kvPages: number;
+  /** Of layers that see their whole context. */
   readonly kvTokens: number;
   /** Of a model that keeps a constant state: those that are kept, and what they take. */
   readonly snapshots: number;
   readonly snapshotBytes: number;
+  /** What of KV is for layers that see `tokens` alone; null: it is in the pages of all others. */
+  readonly window: {
+    readonly tokens: number;
+    readonly pages: number;
+    readonly bytes: number;
+  } | null;
   /** Why there are no more pages: memory ends, this much was asked for, or rows use no more. */
   readonly kvLimit: 'memory' | 'request' | 'rows';
   readonly maxModelTokens: number;
@@ -259,6 +267,14 @@ export interface SnapshotStats {
 /** Where KV pages are, and what became of them since the start. */
 export interface KvStats {
   readonly pageBytes: number;
+  /** Pages of layers that see `tokens` alone; null: they are in the pages of all others. */
+  readonly window: {
+    readonly tokens: number;
+    readonly pageBytes: number;
+    readonly pages: number;
+    /** Those that requests look back at. */
+    readonly held: number;
+  } | null;
   /** Pages that each tier may hold: device, host, disk. */
   readonly places: readonly [device: number, host: number, disk: number];
   /** Host memory that is there by now; the rest is still being allocated, or was refused. */

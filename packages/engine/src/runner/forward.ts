@@ -24,7 +24,7 @@ import type {
   Weights,
 } from '../models/weights.ts';
 import type { StateCopy } from '../scheduler/plan.ts';
-import { deltaNetSizes, kvElementsOf, netLayers } from './layer-sizes.ts';
+import { deltaNetSizes, kvPools, netLayers } from './layer-sizes.ts';
 import {
   historyTokens,
   mostLines,
@@ -276,7 +276,7 @@ function launchAttention(
   const elementBytes = bytesPerElement(parts.element);
   const weights = parts.weights.layers[layer]!;
   const buffers = slices(parts.buffers);
-  const { residual, qkv, attended, kv, pageTable, tokenRows, positions, attentionGate } = buffers;
+  const { residual, qkv, attended, tokenRows, positions, attentionGate } = buffers;
   const { inputNorm: norm, qkvBias, outputBias } = weights;
   launchLinear(parts, count, { ...weights.qkv, input: residual, norm, bias: qkvBias, out: qkv });
   if (weights.attentionGate !== null) {
@@ -301,17 +301,12 @@ function launchAttention(
       epsilon,
       rope: slice(buffers.rope.buffer, table.offsetBytes, table.bytes),
       rotaryDim: rope === null ? headDim : spec.ropes[rope]!.rotaryDim,
-      kv,
+      ...pagesOf(parts, layer),
       kvFormat: shape.kvFormat,
-      pageTable,
       tokenRows: linesOf(tokenRows, { first, count, lineBytes: WORD_BYTES }),
       positions: linesOf(positions, { first, count, lineBytes: WORD_BYTES }),
-      pageElements: kvElementsOf(spec) * shape.pageTokens,
-      layerElement: kvElementsOf(spec, kind.kvLayer) * shape.pageTokens,
       kvHeads,
       headDim,
-      pageTokens: shape.pageTokens,
-      pagesPerRow: pagesPerRow(shape),
       out: lines(attended, heads * headDim),
       count,
       heads,
@@ -326,6 +321,22 @@ function launchAttention(
   }
   const product = { ...weights.output, input: attended, bias: outputBias };
   launchBranch(parts, count, weights.attendedNorm, product);
+}
+
+/** Where the layer's keys and values are, and by which table. */
+function pagesOf({ spec, shape, buffers }: LaunchParts, layer: number) {
+  const { elements, places } = kvPools(spec, shape.windowPages > 0);
+  const { pool, first } = places[layer]!;
+  const { kv, kvWindow, pageTable, windowTable } = slices(buffers);
+  const { pageTokens } = shape;
+  return {
+    kv: pool === 'window' ? kvWindow : kv,
+    pageTable: pool === 'window' ? windowTable : pageTable,
+    pageElements: elements[pool] * pageTokens,
+    layerElement: first * pageTokens,
+    pageTokens,
+    pagesPerRow: pagesPerRow(shape),
+  };
 }
 
 /** What some families do to queries and keys before they are turned. */
@@ -374,7 +385,7 @@ function launchLatent(
   const { queryDown, queryDownNorm, latentDown, latentNorm, latentUp } = weights.latent!;
   const buffers = slices(parts.buffers);
   const { residual, qkv, queryLatents, latents, latentQueries, latentValues, attended } = buffers;
-  const { kv, pageTable, tokenRows, positions } = buffers;
+  const { tokenRows, positions } = buffers;
   const { inputNorm: norm } = weights;
   if (queryDown === null) {
     launchLinear(parts, count, { ...weights.qkv, input: residual, norm, out: qkv });
@@ -409,14 +420,9 @@ function launchLatent(
       norm: latentNorm,
       epsilon: LATENT_EPSILON,
       rope: slice(buffers.rope.buffer, table.offsetBytes, table.bytes),
-      kv,
-      pageTable,
+      ...pagesOf(parts, layer),
       tokenRows: linesOf(tokenRows, { first, count, lineBytes: WORD_BYTES }),
       positions: linesOf(positions, { first, count, lineBytes: WORD_BYTES }),
-      pageElements: kvElementsOf(spec) * shape.pageTokens,
-      layerElement: kvElementsOf(spec, kind.kvLayer) * shape.pageTokens,
-      pageTokens: shape.pageTokens,
-      pagesPerRow: pagesPerRow(shape),
       out: lines(attended, heads * rank),
       count,
       heads,

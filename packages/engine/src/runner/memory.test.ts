@@ -57,7 +57,8 @@ describe('the memory plan', () => {
     expect(left).toBeLessThan(pageBytes);
     expect(plan.kvTokens).toBe(plan.kvPages * 16);
     expect(plan.concurrency).toBe(plan.kvPages / 512);
-    const shape = { ...request.shape, kvPages: plan.kvPages, snapshots: plan.snapshots };
+    const { kvPages, snapshots } = plan;
+    const shape = { ...request.shape, kvPages, snapshots, windowPages: 0 };
     const { kv, ...fixed } = bufferBytes(request.spec, shape, 2);
     expect(kv).toBe(plan.kvBytes);
     const fixedBytes = Object.values(fixed).reduce((sum, bytes) => sum + align(bytes), 0);
@@ -89,6 +90,78 @@ describe('the memory plan', () => {
       kvPages: 600,
     });
     expect(budgetMemory({ ...small, kvBytes: 200 * GIB }).kvLimit).toBe('memory');
+  });
+
+  // Units are pages of 16 tokens of the layers that see all; 128 pages are a launch's prompts, and
+  // each context of the length given has a window, a page more, and 96 tokens ahead.
+  test.each([
+    // Pages of either kind are 12 layers x 2 x 8 heads of 64, 384 KiB, of which 1 GiB has 2730.
+    // Windows are 8 + 1 + 6 pages, for 1024 tokens: 2107 + 128 + 15 x 33 = 2730.
+    ['gpt-oss-20b', 2 ** 30, { tokens: 128, pages: 128 + 15 * 33 }, 2107, 2730 >> 1],
+    // 18 layers, 576 KiB, 4 GiB are 7281: 5788 + 128 + 15 x 91 = 7281.
+    ['gpt-oss-120b', 2 ** 32, { tokens: 128, pages: 128 + 15 * 91 }, 5788, 7281 >> 1],
+    // 10 layers x 2 x 4 heads of 512 are 1.25 MiB, 50 x 2 x 16 of 256 ten times as much; 16 GiB are
+    // 13107. Windows are 64 + 1 + 6, for 4096 tokens: 3072 + 10 x (128 + 71 x 12) = 12872.
+    ['gemma-4-31b', 2 ** 34, { tokens: 1024, pages: 128 + 71 * 12 }, 3072, 1191],
+  ])(
+    'keeps only windows of layers that see no more: %s',
+    async (name, kvBytes, window, ...pages) => {
+      const [kvPages, inOnePool] = pages;
+      const request = await requestOf(name, { kvBytes, deviceBytes: 141e9, weightBytes: 0 });
+      const plan = budgetMemory(request);
+      expect(plan).toMatchObject({ kvPages, window, kvTokens: 16 * kvPages, kvLimit: 'request' });
+      expect(plan.kvBytes).toBeLessThanOrEqual(kvBytes);
+      const pools = { kvPages, windowPages: window.pages, snapshots: 0 };
+      const shape = { ...request.shape, ...pools };
+      const { kv, kvWindow } = bufferBytes(request.spec, shape, 2);
+      expect([kv + kvWindow, kvWindow]).toEqual([plan.kvBytes, plan.window!.bytes]);
+      // Pages that go to tiers have all layers, and so have those of contexts within the window.
+      const kvStaging = { spillBytes: 2 ** 20, restoreBytes: 2 ** 20 };
+      const tiered = budgetMemory({ ...request, shape: { ...request.shape, kvStaging } });
+      expect(tiered).toMatchObject({ kvPages: inOnePool, window: null });
+      const short = { ...request.shape, maxModelTokens: window.tokens };
+      expect(budgetMemory({ ...request, shape: short })).toMatchObject({
+        kvPages: inOnePool,
+        window: null,
+      });
+    },
+  );
+
+  test('takes little more for commands, which tell of windows and not of contexts', async () => {
+    const { spec, shape } = await requestOf('gpt-oss-120b');
+    const long = { ...shape, maxRows: 256, maxModelTokens: 131_072, kvPages: 1, snapshots: 0 };
+    const [one, two] = [0, 5000].map((windowPages) => {
+      const { command } = bufferBytes(spec, { ...long, windowPages }, 2);
+      return command / 4;
+    });
+    // Windows of 15 pages for each row and 128 for a launch; two more records of four words a row.
+    const words = 256 * 15 + 128 + 256 * 2 * 4;
+    expect(Math.abs(two! - one! - 4 * words)).toBeLessThan(256);
+  });
+
+  test('leaves out windows before it refuses a sequence of full length', async () => {
+    const { shape, ...request } = await requestOf('gemma-4-31b', { weightBytes: 0 });
+    // 16384 pages of 1.25 MiB, and no less than 128 + 71 of ten times as much: 18374.
+    const long = { ...request, shape: { ...shape, maxModelTokens: 2 ** 18 }, deviceBytes: 141e9 };
+    const unit = 1.25 * 2 ** 20;
+    const plan = budgetMemory({ ...long, kvBytes: 18374 * unit });
+    expect(plan).toMatchObject({ kvPages: 16384, window: { pages: 199 }, concurrency: 1 });
+    expect(budgetMemory({ ...long, kvBytes: 20000 * unit })).toMatchObject({
+      kvPages: 16384,
+      window: { pages: 361 },
+    });
+    expect(() => budgetMemory({ ...long, kvBytes: 18373 * unit })).toThrow(
+      /262144 needs 22\.43 GiB/,
+    );
+  });
+
+  test('says how many tokens layers with a window have', async () => {
+    const request = await requestOf('gpt-oss-20b', { kvBytes: 2 ** 30, weightBytes: 0 });
+    const [kv] = describeMemory(budgetMemory(request));
+    expect(kv).toBe(
+      'KV cache size: 33,712 tokens, and 9,968 in layers that see 128, as asked for; maximum ' +
+        'concurrency for 8,192 tokens per request: 4.12x',
+    );
   });
 
   test('is told in two lines', async () => {

@@ -13,18 +13,22 @@ import {
   resultSlotWords,
   type StorageFormat,
 } from '@bridgekeeper/device';
+import { type WindowSizes, windowPagesOfLaunch, windowPagesOfRow } from '../kv/window-pool.ts';
 import { isHeadDivided } from '../models/rank-slice.ts';
 import { type FeedForward, heldExperts, type ModelSpec, type Rope } from '../models/spec.ts';
 import type { EngineTask } from '../request/request.ts';
-import { LINE_STEP } from '../scheduler/plan.ts';
+import { AHEAD_TOKENS, LINE_STEP } from '../scheduler/plan.ts';
 import type { NgramOptions } from '../speculation/ngram.ts';
 import {
   align,
   attentionWidths,
   deltaNetSizes,
+  type KvPool,
   kvElementsOf,
+  kvPools,
   latentSizes,
   netLayers,
+  windowTokensOf,
 } from './layer-sizes.ts';
 import { workspaceBytes } from './workspace.ts';
 
@@ -43,6 +47,8 @@ export interface RunnerShape {
   readonly kvPages: number;
   /** States of rows that are kept, so that their prefixes can be continued. */
   readonly snapshots: number;
+  /** Pages of layers that see a window; 0: their KV is in the pages of all others. */
+  readonly windowPages: number;
   readonly kvFormat: StorageFormat;
   /** Devices that each compute a part of every layer; the model's numbers are those of one. */
   readonly ranks: number;
@@ -69,14 +75,46 @@ export function stateBytesPerRow(spec: ModelSpec, elementBytes: number): number 
   return netLayers(spec) * (sizes.convBytes + sizes.ruleBytes);
 }
 
+type PageShape = Pick<RunnerShape, 'pageTokens' | 'kvFormat'>;
+
 /** Bytes of one KV page: keys and values of `pageTokens` tokens over all layers that have them. */
-export function pageBytes(
+export function pageBytes(spec: ModelSpec, shape: PageShape, elementBytes: number): number {
+  return kvElementsOf(spec) * elementsBytes(shape, elementBytes);
+}
+
+/** The same of each pool, where layers that see a window have one of their own. */
+export function poolPageBytes(
   spec: ModelSpec,
-  { pageTokens, kvFormat }: Pick<RunnerShape, 'pageTokens' | 'kvFormat'>,
+  shape: PageShape,
   elementBytes: number,
-): number {
-  const bytes = kvFormat === 'element' ? elementBytes : 1;
-  return kvElementsOf(spec) * pageTokens * bytes;
+): Readonly<Record<KvPool, number>> {
+  const { context, window } = kvPools(spec, true).elements;
+  const bytes = elementsBytes(shape, elementBytes);
+  return { context: context * bytes, window: window * bytes };
+}
+
+function elementsBytes({ pageTokens, kvFormat }: PageShape, elementBytes: number): number {
+  return pageTokens * (kvFormat === 'element' ? elementBytes : 1);
+}
+
+/**
+ * What a pool for layers that see a window goes by; null: they are in the pages of all others. So
+ * it is where no context is longer than the window, and where pages go to tiers below the device,
+ * which take them whole.
+ */
+export function windowSizesOf(
+  spec: ModelSpec,
+  shape: Pick<
+    RunnerShape,
+    'pageTokens' | 'maxModelTokens' | 'maxBatchTokens' | 'speculation' | 'kvStaging'
+  >,
+): WindowSizes | null {
+  const windowTokens = windowTokensOf(spec);
+  const { pageTokens, maxModelTokens, maxBatchTokens: launchTokens, kvStaging } = shape;
+  if (windowTokens === 0 || windowTokens >= maxModelTokens || kvStaging !== null) return null;
+  const drafts = shape.speculation?.drafts ?? 0;
+  const aheadTokens = MAX_STEPS * (1 + drafts) + AHEAD_TOKENS;
+  return { pageTokens, windowTokens, aheadTokens, launchTokens };
 }
 
 /** Counts that one command may upload for rows with penalties, beyond a single row's. */
@@ -115,10 +153,15 @@ export function mostLines(shape: Pick<RunnerShape, 'maxRows' | 'speculation'>): 
 
 /**
  * Records of a command: for each row its state, counts, bias, place in its grammar, history, and
- * pages at most twice; the batch's own arrays.
+ * pages of each pool at most twice; the batch's own arrays.
  */
-export function maxCommandRecords(shape: Pick<RunnerShape, 'maxRows' | 'speculation'>): number {
-  return shape.maxRows * (shape.speculation === null ? 6 : 7) + 16;
+export function maxCommandRecords({
+  maxRows,
+  speculation,
+  windowPages,
+}: Pick<RunnerShape, 'maxRows' | 'speculation' | 'windowPages'>): number {
+  const perRow = 6 + (speculation === null ? 0 : 1) + (windowPages === 0 ? 0 : 2);
+  return maxRows * perRow + 16;
 }
 
 /** Launches that may be undrained at once: each has staging and drain buffers of its own. */
@@ -130,9 +173,17 @@ export const MAX_STEPS = 32;
 /** Slots of the result ring: every undrained launch may fill one for its prompts and its steps. */
 export const RING_SLOTS = 256;
 
-function commandWords(shape: RunnerShape): number {
+/** Of windows, a command brings pages that rows have: a table of whole contexts is much longer. */
+function windowTableWords(spec: ModelSpec, shape: RunnerShape): number {
+  const sizes = shape.windowPages === 0 ? null : windowSizesOf(spec, shape);
+  if (sizes === null) return 0;
+  return shape.maxRows * windowPagesOfRow(sizes) + windowPagesOfLaunch(sizes);
+}
+
+function commandWords(spec: ModelSpec, shape: RunnerShape): number {
   const perRow = ROW_WORDS + GRAMMAR_ROW_WORDS + 1 + 2 * MAX_BIAS + pagesPerRow(shape);
   return (
+    windowTableWords(spec, shape) +
     COMMAND_HEADER_WORDS +
     maxCommandRecords(shape) * RECORD_WORDS +
     shape.maxRows * (perRow + 5) +
@@ -212,9 +263,15 @@ export function bufferBytes(spec: ModelSpec, shape: RunnerShape, elementBytes: n
   const net = deltaNetSizes(spec, elementBytes);
   const nets = netLayers(spec);
   const latent = latentSizes(spec);
+  const { windowPages } = shape;
+  const perPage =
+    windowPages === 0
+      ? { context: pageBytes(spec, shape, elementBytes), window: 0 }
+      : poolPageBytes(spec, shape, elementBytes);
   return {
     rows: maxRows * ROW_WORDS * 4,
     pageTable: maxRows * pagesPerRow(shape) * 4,
+    windowTable: windowPages === 0 ? 16 : maxRows * pagesPerRow(shape) * 4,
     bias: maxRows * MAX_BIAS * 8,
     counts: maxRows * spec.vocabularySize * 4,
     decodeRows: maxRows * 4,
@@ -233,7 +290,7 @@ export function bufferBytes(spec: ModelSpec, shape: RunnerShape, elementBytes: n
     tokenBytes: Math.max(shape.tokenBytes, 4),
     history: Math.max(maxRows * historyTokens(shape) * 4, 16),
     masks: lines * maskWords(spec.vocabularySize) * 4,
-    command: IN_FLIGHT * align(commandWords(shape) * 4),
+    command: IN_FLIGHT * align(commandWords(spec, shape) * 4),
     sampled: lines * 4,
     results: ringSlots * resultSlotWords(lines) * 4,
     logprobs: ringSlots * lines * LOGPROB_WORDS * 4,
@@ -276,7 +333,8 @@ export function bufferBytes(spec: ModelSpec, shape: RunnerShape, elementBytes: n
     logits: lines * spec.vocabularySize * 4,
     kvSpills: shape.kvStaging?.spillBytes ?? 16,
     kvRestores: shape.kvStaging?.restoreBytes ?? 16,
-    kv: shape.kvPages * pageBytes(spec, shape, elementBytes),
+    kv: shape.kvPages * perPage.context,
+    kvWindow: windowPages === 0 ? 16 : windowPages * perPage.window,
   } as const;
 }
 

@@ -62,9 +62,11 @@ export function writeStepCommand(
   promptCount: number,
   decodeRows: Int32Array | undefined,
 ): void {
-  for (const { sequence, first, count } of plan.pageWrites) {
-    const pages = sequence.pages.slice(first, first + count);
-    writer.write(TARGET.PAGE_TABLE, sequence.row * pagesPerRow(shape) + first, pages);
+  for (const { sequence, first, count, isWindow } of plan.pageWrites) {
+    const target = isWindow ? TARGET.WINDOW_TABLE : TARGET.PAGE_TABLE;
+    const pages = isWindow ? sequence.window.pages : sequence.pages;
+    const offset = sequence.row * pagesPerRow(shape) + first;
+    writer.write(target, offset, pages.slice(first, first + count));
   }
   if (plan.prefill.length > 0) {
     writeBatch(writer, plan, promptCount, vocabulary);

@@ -24,7 +24,12 @@ export interface PageWrite {
   readonly sequence: Sequence;
   readonly first: number;
   readonly count: number;
+  /** Those of the sequence's window, and its table; absent: of its whole context. */
+  readonly isWindow?: true;
 }
+
+/** How far ahead pages are taken once any are: each tokens' worth saves a crossing per launch. */
+export const AHEAD_TOKENS = 64;
 
 /** A grammar that must be in the device's pool before the plan runs. */
 export interface GrammarWrite {

@@ -7,6 +7,7 @@ import type { GenerationEvent, TokenLogprobs } from '../request/request.ts';
 import { usesPenalties } from '../request/sampling.ts';
 import { FairQueue } from './fair-queue.ts';
 import {
+  AHEAD_TOKENS,
   type DraftedRow,
   type GrammarWrite,
   LINE_STEP,
@@ -173,6 +174,7 @@ export class Scheduler {
     this.#tree.advance(nowNs);
     this.#takeArrivals();
     this.#tree.evictAhead();
+    for (const sequence of this.#running) this.#tree.window?.slide(sequence, sequence.computed);
     this.#makeRoom();
     const next = this.#waiting.first;
     const canAdmit =
@@ -257,7 +259,7 @@ export class Scheduler {
     for (const sequence of prefilling) {
       const isBefore = (other: Sequence) => this.#waiting.compare(other, sequence) < 0;
       if (mayAdmit) this.#admit(budget, pageWrites, nowNs, isBefore);
-      this.#take(budget, sequence);
+      this.#take(budget, sequence, pageWrites);
     }
     if (mayAdmit) this.#admit(budget, pageWrites, nowNs);
     return budget.chunks;
@@ -284,6 +286,12 @@ export class Scheduler {
     }
     let steps = Math.min(wanted, longest);
     let drafts = candidates.length === 0 ? 0 : draftsFor(candidates);
+    const room = this.#aheadRoom(candidates);
+    if (steps * (1 + drafts) > room) {
+      steps = Math.max(1, Math.floor(room / (1 + drafts)));
+      // Nothing is drafted, then, before it is known what became of earlier drafts.
+      if (1 + drafts > room) drafts = 0;
+    }
     const needed = this.#missingPages(candidates, steps * (1 + drafts));
     if (needed === 0) return { decode: candidates, steps, drafts, preempted: false };
     if (needed > this.#tree.available) {
@@ -304,9 +312,23 @@ export class Scheduler {
         this.#preempt(victim);
         if (victim === sequence) break;
       }
+      if (sequence.phase === 'decode') {
+        this.#extendWindow(sequence, reachOf(sequence, reserved), pageWrites);
+      }
     }
     const decode = candidates.filter(({ phase }) => phase === 'decode');
     return { decode, steps, drafts, preempted };
+  }
+
+  /**
+   * Tokens that all of these may be computed now, so far ahead as they are, within what is reserved
+   * of windows: one, at the least, since each launch leaves room for its own.
+   */
+  #aheadRoom(sequences: readonly Sequence[]): number {
+    const pool = this.#tree.window;
+    if (pool === null) return Number.POSITIVE_INFINITY;
+    const most = sequences.reduce((tokens, { ahead }) => Math.max(tokens, ahead), 0);
+    return pool.aheadTokens - AHEAD_TOKENS - most;
   }
 
   /** Goes on with prompts whose pages have arrived, and starts over with those whose have not. */
@@ -481,7 +503,7 @@ export class Scheduler {
       sequence.admittedNs ??= nowNs;
       const later = this.#running.findIndex((other) => other.arrival > sequence.arrival);
       this.#running.splice(later < 0 ? this.#running.length : later, 0, sequence);
-      const chunk = this.#take(step, sequence);
+      const chunk = this.#take(step, sequence, pageWrites);
       // Published before it is computed: later batches run after this one, and within a batch every
       // operation writes all keys and values before any are read. So equal prompts admitted
       // together already share their pages.
@@ -490,9 +512,12 @@ export class Scheduler {
   }
 
   /** The sequence's next chunk in this step, which its owner is charged for. */
-  #take(step: StepBudget, sequence: Sequence): PrefillChunk | undefined {
+  #take(step: StepBudget, sequence: Sequence, pageWrites: PageWrite[]): PrefillChunk | undefined {
     const chunk = step.take(sequence);
-    if (chunk !== undefined) this.#waiting.charge(sequence, chunk.start + chunk.length);
+    if (chunk === undefined) return undefined;
+    const end = chunk.start + chunk.length;
+    this.#waiting.charge(sequence, end);
+    this.#extendWindow(sequence, end, pageWrites);
     return chunk;
   }
 
@@ -535,6 +560,7 @@ export class Scheduler {
     sequence.computed = found;
     const first = { sequence, first: 0, count: matched.pages };
     if (first.count > 0) pageWrites.push(first);
+    this.#claimWindow(sequence, pageWrites);
     invariant(this.#reserve(sequence, sequence.length, pageWrites), 'the pages were counted');
     return true;
   }
@@ -554,7 +580,29 @@ export class Scheduler {
     // them.
     const headroom = this.#running.length;
     const fits = needed + matched.fromCache + headroom <= this.#tree.available;
-    return fits ? matched : undefined;
+    const hasWindow = this.#tree.window?.fits(sequence) ?? true;
+    return fits && hasWindow ? matched : undefined;
+  }
+
+  /** Reserves the sequence's window, and takes what its cached prefix has of it. */
+  #claimWindow(sequence: Sequence, pageWrites: PageWrite[]): void {
+    const pool = this.#tree.window;
+    if (pool === null) return;
+    pool.admit(sequence);
+    const { first, pages } = sequence.window;
+    const count = pages.length - first;
+    if (count > 0) pageWrites.push({ sequence, first, count, isWindow: true });
+  }
+
+  /** Gives the sequence's window pages for its first `tokens` tokens: they are reserved. */
+  #extendWindow(sequence: Sequence, tokens: number, pageWrites: PageWrite[]): void {
+    const pool = this.#tree.window;
+    if (pool === null) return;
+    const { pages } = sequence.window;
+    const first = pages.length;
+    pool.extend(sequence, tokens);
+    const count = pages.length - first;
+    if (count > 0) pageWrites.push({ sequence, first, count, isWindow: true });
   }
 
   /** Finds its grammar in the device's pool, or has it brought there. */
@@ -764,9 +812,6 @@ const NO_EVENTS: readonly GenerationEvent[] = [];
 const NO_CHUNKS: readonly PrefillChunk[] = [];
 const NO_COPIES: readonly StateCopy[] = [];
 const isCancelled = (sequence: Sequence) => sequence.cancelled;
-
-/** How far ahead pages are taken once any are: each tokens' worth saves a crossing per launch. */
-const AHEAD_TOKENS = 64;
 
 /** Tokens of a prompt that can be computed before others arrive. */
 function reachableOf({ awaited, length }: Sequence, pageTokens: number): number {

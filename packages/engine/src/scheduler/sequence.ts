@@ -1,6 +1,7 @@
 import type { PageNode } from '../kv/page-node.ts';
 import type { Awaited } from '../kv/prefix-tree.ts';
 import type { KvShare } from '../kv/tiers/kv-shares.ts';
+import { WindowPages } from '../kv/window-pool.ts';
 import type { GenerationRequest, TokenLogprobs } from '../request/request.ts';
 
 /** Where a sequence stands: in the queue, having its prompt computed, or decoding in a row. */
@@ -28,6 +29,7 @@ export class Sequence {
   /** More than these that launches on their way compute if all that they draft is right. */
   ahead = 0;
   readonly pages: number[] = [];
+  readonly window = new WindowPages();
   /** Keys of the full pages of this sequence, as far as they were needed. */
   readonly pageKeys: string[] = [];
   /** Nodes of the prefix tree that this sequence holds. */

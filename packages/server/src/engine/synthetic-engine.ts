@@ -65,6 +65,7 @@ const CARD: EngineCard = {
     kvTokens: 2048 * 16,
     snapshots: 0,
     snapshotBytes: 0,
+    window: null,
     kvLimit: 'rows',
     maxModelTokens: 512,
     concurrency: 64,
@@ -150,6 +151,7 @@ export class SyntheticEngine implements EngineClient {
       grammars: { held: 0, heldBytes: 0, uploads: 0, hits: 0, evictions: 0 },
       kv: {
         pageBytes: 0,
+        window: null,
         places: [0, 0, 0],
         hostReadyBytes: 0,
         spillQueueNs: 0,

@@ -122,6 +122,12 @@ type KvDocument = z.output<typeof BridgeDocument>['kv'];
 function kvDocument(kv: EngineStats['kv']): KvDocument {
   return {
     page_bytes: kv.pageBytes,
+    window: kv.window && {
+      tokens: kv.window.tokens,
+      page_bytes: kv.window.pageBytes,
+      pages: kv.window.pages,
+      held: kv.window.held,
+    },
     places: byTier(kv.places),
     host_ready_bytes: kv.hostReadyBytes,
     spill_queue_seconds: seconds(kv.spillQueueNs),

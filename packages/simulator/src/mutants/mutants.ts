@@ -84,8 +84,8 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'activated-without-reset',
     what: 'a row is given on with the page table of who had it before',
     file: 'engine/dist/runner/step-command.js',
-    find: 'for (const { sequence, first, count } of plan.pageWrites) {',
-    replace: 'for (const { sequence, first, count } of plan.pageWrites.slice(1)) {',
+    find: 'for (const { sequence, first, count, isWindow } of plan.pageWrites) {',
+    replace: 'for (const { sequence, first, count, isWindow } of plan.pageWrites.slice(1)) {',
     breaks: ['tokens-right'],
   },
   {

@@ -18,14 +18,15 @@ export const LIMITS: SchedulerLimits = {
 interface Surroundings {
   readonly prefixCaching?: boolean;
   readonly tiers?: PrefixTreeOptions['tiers'];
+  readonly window?: PrefixTreeOptions['window'];
   readonly grammars?: GrammarPool;
 }
 
 /** A scheduler over so many pages of the device. */
 export function scheduler(pages: number, options: Partial<SchedulerLimits> & Surroundings = {}) {
-  const { prefixCaching: isEnabled = true, tiers, grammars, ...limits } = options;
+  const { prefixCaching: isEnabled = true, tiers, window, grammars, ...limits } = options;
   const { pageTokens } = { ...LIMITS, ...limits };
-  const pool = new PrefixTree({ pages, pageTokens, isEnabled, tiers });
+  const pool = new PrefixTree({ pages, pageTokens, isEnabled, tiers, window });
   return { pool, scheduler: new Scheduler({ ...LIMITS, ...limits }, pool, grammars) };
 }
 

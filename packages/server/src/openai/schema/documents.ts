@@ -174,6 +174,10 @@ export const BridgeDocument = z
     }),
     kv: z.object({
       page_bytes: z.int(),
+      /** Of layers that see `tokens` alone; null: they are in the pages of all others. */
+      window: z
+        .object({ tokens: z.int(), page_bytes: z.int(), pages: z.int(), held: z.int() })
+        .nullable(),
       places: byTier,
       host_ready_bytes: z.int(),
       spill_queue_seconds: z.number(),

@@ -1,0 +1,249 @@
+import { hash32 } from '@bridgekeeper/device';
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import {
+  WindowPool,
+  type WindowSizes,
+  windowPagesOfLaunch,
+  windowPagesOfRow,
+} from '../kv/window-pool.ts';
+import type { DraftedRow, RowResult, StepPlan } from './plan.ts';
+import type { Sequence } from './sequence.ts';
+import { LIMITS, scheduler, sequence } from './testing/play.ts';
+
+const { pageTokens, maxBatchTokens } = LIMITS;
+const STEPS = 3;
+const IN_FLIGHT = 3;
+
+/** What the KV of a token at a position is: everything up to it, and whose. */
+const words = (tenant: string, tokens: readonly number[]) => {
+  let word = tenant.charCodeAt(0);
+  return tokens.map((token) => {
+    word = hash32(word, token, 1);
+    return word;
+  });
+};
+
+interface Row {
+  readonly sequence: Sequence;
+  readonly epoch: number;
+  readonly tokens: number[];
+  generated: number;
+  isActive: boolean;
+}
+
+/**
+ * A device that computes what plans say, by the tables that they bring: each token writes its word
+ * to its page of both kinds, and finds there the words of all that it looks back at.
+ */
+class WordDevice {
+  readonly #window: number;
+  readonly #tables = { context: new Map<number, number[]>(), window: new Map<number, number[]>() };
+  readonly #pages = { context: new Map<string, number>(), window: new Map<string, number>() };
+  readonly #rows = new Map<number, Row>();
+
+  constructor(window: number) {
+    this.#window = window;
+  }
+
+  run(plan: StepPlan): { rows: RowResult[]; drafted: DraftedRow[] } {
+    for (const { sequence: one, first, count, isWindow } of plan.pageWrites) {
+      const tables = this.#tables[isWindow ? 'window' : 'context'];
+      const pages = isWindow ? one.window.pages : one.pages;
+      const table = tables.get(one.row) ?? [];
+      for (let page = first; page < first + count; page++) table[page] = pages[page]!;
+      tables.set(one.row, table);
+    }
+    const results: RowResult[] = [];
+    for (const { sequence: one, epoch, start, length } of plan.prefill) {
+      const tokens = [...one.tokens(0, start + length)];
+      this.#rows.set(one.row, { sequence: one, epoch, tokens, generated: 0, isActive: false });
+      this.#write(one.row, words(one.request.tenant, tokens), start);
+    }
+    for (const { sequence: one, start, length } of plan.prefill) {
+      this.#read(one.row, start, start + length);
+    }
+    for (const { sequence: one, last } of plan.prefill) {
+      if (!last) continue;
+      const row = this.#rows.get(one.row)!;
+      row.isActive = true;
+      row.generated = one.generated;
+      results.push(this.#sample(one.row, row));
+    }
+    const drafted: DraftedRow[] = [];
+    for (let step = 0; step < plan.steps; step++) {
+      for (const { row } of plan.decode) this.#decode(row, plan.drafts, results, drafted);
+    }
+    return { rows: results, drafted };
+  }
+
+  #decode(at: number, drafts: number, results: RowResult[], drafted: DraftedRow[]): void {
+    const row = this.#rows.get(at)!;
+    if (!row.isActive) {
+      if (drafts > 0) drafted.push({ row: at, epoch: row.epoch, drafts: 0, accepted: 0 });
+      return;
+    }
+    const { length } = row.tokens;
+    const left = row.sequence.request.sampling.maxTokens - row.generated;
+    const had = Math.min(drafts, left - 1);
+    const right = had === 0 ? 0 : (hash32(3, length, at) >>> 0) % (had + 1);
+    const all = words(row.sequence.request.tenant, row.tokens);
+    // Drafts that are wrong leave words of their own behind.
+    this.#write(at, [...all, ...new Array<number>(had).fill(-1)], length - 1);
+    for (let i = 0; i < 1 + right; i++) {
+      this.#write(at, words(row.sequence.request.tenant, row.tokens), length - 1);
+      this.#read(at, row.tokens.length - 1, row.tokens.length);
+      results.push(this.#sample(at, row));
+    }
+    if (drafts > 0) drafted.push({ row: at, epoch: row.epoch, drafts: had, accepted: right });
+  }
+
+  #sample(at: number, row: Row): RowResult {
+    const token = hash32(7, row.tokens.length, row.tokens.at(-1)!) & 3;
+    row.tokens.push(token);
+    row.generated += 1;
+    const isEnd = row.generated >= row.sequence.request.sampling.maxTokens;
+    if (isEnd) row.isActive = false;
+    return {
+      row: at,
+      epoch: row.epoch,
+      token,
+      finish: isEnd ? 'length' : undefined,
+      logprobs: undefined,
+    };
+  }
+
+  #write(row: number, all: readonly number[], from: number): void {
+    for (const kind of ['context', 'window'] as const) {
+      for (let at = from; at < all.length; at++) {
+        this.#pages[kind].set(this.#place(kind, row, at), all[at]!);
+      }
+    }
+  }
+
+  /** Tokens [from, to) of the row look back. */
+  #read(row: number, from: number, to: number): void {
+    const { sequence: one, tokens } = this.#rows.get(row)!;
+    const all = words(one.request.tenant, tokens);
+    const seen = { context: 0, window: Math.max(0, from - this.#window + 1) };
+    for (const kind of ['context', 'window'] as const) {
+      for (let at = seen[kind]; at < to; at++) {
+        const found = this.#pages[kind].get(this.#place(kind, row, at));
+        if (found !== all[at]) throw new Error(`a ${kind} of row ${row} has not token ${at}`);
+      }
+    }
+  }
+
+  #place(kind: 'context' | 'window', row: number, at: number): string {
+    const page = this.#tables[kind].get(row)?.[Math.floor(at / pageTokens)];
+    if (page === undefined) throw new Error(`row ${row} has no ${kind} page of token ${at}`);
+    return `${page}.${at % pageTokens}`;
+  }
+}
+
+interface Situation {
+  readonly requests: readonly {
+    readonly shared: number;
+    readonly own: readonly number[];
+    readonly maxTokens: number;
+    readonly tenant: string;
+    readonly cancelAt: number | null;
+    readonly comesAt: number;
+  }[];
+  readonly pages: number;
+  readonly morePages: number;
+  readonly windowTokens: number;
+  readonly drafts: number;
+  readonly caching: boolean;
+  readonly inFlight: number;
+}
+
+const request = fc.record({
+  /** Of the same text for all, and then its own. */
+  shared: fc.nat(60),
+  own: fc.array(fc.nat(3), { minLength: 1, maxLength: 40 }),
+  maxTokens: fc.oneof(fc.integer({ min: 1, max: 60 }), fc.integer({ min: 100, max: 160 })),
+  tenant: fc.constantFrom('a', 'a', 'b'),
+  cancelAt: fc.option(fc.nat(40), { freq: 4 }),
+  comesAt: fc.nat(60),
+});
+
+const situation: fc.Arbitrary<Situation> = fc.record({
+  requests: fc.array(request, { minLength: 1, maxLength: 16 }),
+  pages: fc.oneof(fc.integer({ min: 66, max: 100 }), fc.integer({ min: 200, max: 400 })),
+  /** Beyond what one sequence needs. */
+  morePages: fc.integer({ min: 0, max: 60 }),
+  windowTokens: fc.integer({ min: 1, max: 30 }),
+  drafts: fc.constantFrom(0, 0, 2),
+  caching: fc.boolean(),
+  inFlight: fc.integer({ min: 1, max: IN_FLIGHT }),
+});
+
+describe('windows with pages of their own', () => {
+  it('keep what is looked back at, and no more than was reserved, over random traffic', () => {
+    const seen = { hits: 0, preemptions: 0, plans: 0, slid: 0 };
+    const check = ({ requests, pages, windowTokens, drafts, ...rest }: Situation) => {
+      const aheadTokens = STEPS * (1 + drafts) + 64;
+      const launchTokens = maxBatchTokens;
+      const sizes: WindowSizes = { pageTokens, windowTokens, aheadTokens, launchTokens };
+      const perLaunch = windowPagesOfLaunch(sizes);
+      const least = windowPagesOfRow(sizes) + perLaunch;
+      const window = new WindowPool(least + rest.morePages, sizes);
+      const { scheduler: s, pool } = scheduler(pages, { prefixCaching: rest.caching, window });
+      const device = new WordDevice(windowTokens);
+      const sequences = requests.map(({ shared, own, maxTokens, tenant }) => {
+        const text = Array.from({ length: shared }, (_, i) => hash32(2, i, 0) & 3);
+        return sequence([...text, ...own], { maxTokens }, { tenant });
+      });
+      const finished = new Set<string>();
+      const flights: { plan: StepPlan; results: ReturnType<WordDevice['run']> }[] = [];
+      const land = () => {
+        const { plan, results } = flights.shift()!;
+        const drafted = plan.drafts > 0 ? { drafted: results.drafted } : {};
+        const events = s.commit(plan, { rows: results.rows, promptLogprobs: [], ...drafted }, 0);
+        for (const event of events) if (event.finish) finished.add(event.id);
+      };
+      for (let turn = 0; finished.size < requests.length; turn++) {
+        expect(turn).toBeLessThan(3000);
+        sequences.forEach((each, i) => {
+          if (requests[i]!.comesAt === turn) s.add(each);
+          if (requests[i]!.cancelAt === turn - requests[i]!.comesAt) each.cancelled = true;
+        });
+        for (const event of s.retireCancelled(0)) finished.add(event.id);
+        const plan = s.plan(0, STEPS, undefined, () => drafts);
+        seen.plans += 1;
+        const isEmpty = plan.prefill.length + plan.decode.length === 0;
+        if (!isEmpty) flights.push({ plan, results: device.run(plan) });
+        const running = sequences.filter(({ row }) => row >= 0);
+        const reserved = running.reduce((sum, each) => sum + each.window.reserved, 0);
+        expect(window.held).toBeLessThanOrEqual(reserved + perLaunch);
+        expect(reserved + perLaunch).toBeLessThanOrEqual(window.pages);
+        // What commands have room for.
+        const written = plan.pageWrites.reduce(
+          (sum, each) => sum + (each.isWindow ? each.count : 0),
+          0,
+        );
+        expect(written).toBeLessThanOrEqual(LIMITS.maxRows * windowPagesOfRow(sizes) + perLaunch);
+        const prompts = new Set(plan.prefill.map((chunk) => chunk.sequence));
+        for (const each of running) {
+          const { pages: all, first, reserved: own } = each.window;
+          if (!prompts.has(each)) expect(all.length - first).toBeLessThanOrEqual(own);
+          if (first > 0) seen.slid += 1;
+        }
+        if (flights.length > 0 && (isEmpty || flights.length >= rest.inFlight)) land();
+      }
+      while (flights.length > 0) land();
+      expect([window.held, window.reservedFraction, pool.available]).toEqual([0, 0, pages]);
+      for (const each of sequences) {
+        expect(each.window).toEqual({ pages: [], first: 0, reserved: 0 });
+        if (!each.cancelled) expect(each.generated).toBe(each.request.sampling.maxTokens);
+      }
+      seen.hits += s.counters.prefixHitTokens;
+      seen.preemptions += s.counters.preemptions;
+    };
+    fc.assert(fc.property(situation, check), { numRuns: 400 });
+    for (const what of ['hits', 'preemptions', 'slid'] as const) {
+      expect(seen[what], what).toBeGreaterThan(0);
+    }
+  });
+});
