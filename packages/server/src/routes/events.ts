@@ -15,6 +15,13 @@ export function beginEvents(c: AppContext): ServerResponse {
   return outgoing;
 }
 
+/** Resolves once the answer is over or its client has left, also where that was before. */
+export function whenClosed(outgoing: ServerResponse): Promise<void> {
+  // Node tells of it once: whoever listens later would wait for ever.
+  if (outgoing.destroyed) return Promise.resolve();
+  return new Promise((resolve) => outgoing.once('close', () => resolve()));
+}
+
 export function eventText(event: string, data: object): string {
   return `event: ${event}\ndata: ${JSON.stringify(data)}\n\n`;
 }

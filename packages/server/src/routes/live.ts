@@ -9,7 +9,7 @@ import type { AppContext, ServerContext } from '../openai/context.ts';
 import { LiveDocument } from '../openai/schema/documents.ts';
 import { bridgeDocument } from './bridge.ts';
 import { type Endpoint, errorResponses, jsonContent } from './endpoint.ts';
-import { beginEvents, eventText } from './events.ts';
+import { beginEvents, eventText, whenClosed } from './events.ts';
 
 /** Each has a buffer and a connection. */
 const READERS_MAX = 32;
@@ -111,7 +111,8 @@ class LiveStream {
   open(): void {
     this.#snapshot();
     const unsubscribe = this.#feed.subscribe((moment) => this.#moment(moment));
-    this.#outgoing.once('close', unsubscribe);
+    const closed = whenClosed(this.#outgoing);
+    void closed.then(unsubscribe);
     this.#outgoing.on('drain', () => {
       this.#outgoing.setTimeout(0);
       this.#isBehind = false;
@@ -121,7 +122,7 @@ class LiveStream {
     this.#outgoing.on('timeout', () => this.#outgoing.destroy());
     // Answers end before the server does.
     this.#ctx.lifecycle.track({
-      settled: new Promise((resolve) => this.#outgoing.once('close', resolve)),
+      settled: closed,
       fail: () => this.#outgoing.end(),
     });
   }

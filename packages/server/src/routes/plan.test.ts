@@ -1,3 +1,5 @@
+import { once } from 'node:events';
+import { connect } from 'node:net';
 import { describe, expect, test } from 'vitest';
 import { HOST_CLOCK as clock } from '../host-clock.ts';
 import type { RequestLife } from '../openai/request-log.ts';
@@ -85,6 +87,35 @@ test('one plan is made at a time, and none for somebody who has left', async () 
       await fetch(`${server.url}/v1/plan/what-if`, { method: 'POST' })
     ).json()) as { error: { message: string } };
     expect(error.message).toContain('No request');
+  } finally {
+    await server.stop(0);
+  }
+}, 60_000);
+
+test('a plan whose client left before it began keeps nobody waiting', async () => {
+  const server = await startTestServer();
+  const load = { gpu: 'h100', model: 'Qwen3-0.6B', engines: ['bridgekeeper-resident'] };
+  const post = (body: object) => {
+    const headers = { 'Content-Type': 'application/json' };
+    return fetch(`${server.url}/v1/plan`, { method: 'POST', headers, body: JSON.stringify(body) });
+  };
+  try {
+    const { hostname, port } = new URL(server.url);
+    const left = connect(Number(port), hostname);
+    const workload = '1 at a time, 2000+2000, 2000 requests';
+    const body = JSON.stringify({ ...load, workload, concurrencies: [] });
+    const head = `POST /v1/plan HTTP/1.1\r\nHost: ${hostname}:${port}\r\n`;
+    const type = `Content-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n`;
+    left.end(`${head}${type}${body}`);
+    await once(left, 'finish');
+    left.resetAndDestroy();
+    const small = { ...load, workload: '1 at a time, 8+2, 2 requests', concurrencies: [] };
+    let next = await post(small);
+    while (next.status === 429) {
+      await clock.sleepUntilNs(clock.nowNs() + 5e7);
+      next = await post(small);
+    }
+    expect(await next.text()).toContain('event: plan');
   } finally {
     await server.stop(0);
   }

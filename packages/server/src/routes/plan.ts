@@ -11,7 +11,7 @@ import type { RunAll } from '../plan/planning.ts';
 import { PlanQuestion, planRequestOf } from '../plan/question.ts';
 import { type Traffic, whatIf } from '../plan/what-if.ts';
 import { type Endpoint, errorResponses, jsonContent } from './endpoint.ts';
-import { beginEvents, eventText } from './events.ts';
+import { beginEvents, eventText, whenClosed } from './events.ts';
 
 const BOUNDS: JsonBounds = { maxDepth: 4, maxContainers: 8, maxKeys: 32, maxValues: 64 };
 /** Of the last requests, those that the what-if looks at. */
@@ -170,7 +170,7 @@ async function simulated(
     // Whoever is refused is told so by status.
     outgoing = beginEvents(c);
     const stream = outgoing;
-    const closed = new Promise((resolve) => stream.once('close', resolve));
+    const closed = whenClosed(stream);
     void closed.then(() => gone.abort());
     ctx.lifecycle.track({ settled: closed, fail: () => stream.destroy() });
     const send: Send = (name, data) => void stream.write(eventText(name, data));
