@@ -1,5 +1,5 @@
 // Time to the first token of short prompts, one at a time, on one GPU and several, with a law and
-// without: prompts are launched operation by operation, on each GPU in turn.
+// without; operation by operation on each GPU in turn, or as one graph.
 // node docs/results/h200/short-prompts.mjs <model> <gpus> <law> [device] [tokens,tokens] [captured]
 // captured: tokens of the longest prompt that is one graph; 0: none is, as in builds before
 const [model, gpus, law, deviceName = 'cuda', list = '16,64,256,1024', captured] =

@@ -158,7 +158,7 @@ export class Runner {
   readonly #graphSteps: readonly number[];
   readonly #graphs = new Map<number, Graph>();
   /** Lines of the prompts that are captured, ascending. */
-  readonly #promptSizes: readonly number[];
+  readonly #promptGraphSizes: readonly number[];
   readonly #promptGraphs = new Map<string, Graph>();
   readonly #uplink: Uplink;
   readonly #downlink: Downlink;
@@ -177,7 +177,7 @@ export class Runner {
     this.#buckets = task === 'generate' ? decodeBuckets(maxRows) : [];
     const least = (rows: number) => this.#buckets.find((size) => size >= rows) ?? 0;
     this.#bucketOf = Array.from({ length: maxRows + 1 }, (_, rows) => least(rows));
-    this.#promptSizes = promptGraphSizes(parts.shape);
+    this.#promptGraphSizes = promptGraphSizes(parts.shape);
     this.#uplink = new Uplink(device, parts);
     this.#downlink = new Downlink(device, parts);
   }
@@ -210,7 +210,7 @@ export class Runner {
     for (const kind of this.#kinds().toReversed()) {
       for (const steps of this.#graphSteps) this.#captureDecode(kind, steps);
     }
-    for (const count of this.#promptSizes) this.#capturePrompt(count);
+    for (const count of this.#promptGraphSizes) this.#capturePrompt(count);
     for (const prompts of this.#sampledTogether()) this.#captureFirstTokens(prompts);
     await this.#parts.stream.synchronize();
   }
@@ -270,7 +270,7 @@ export class Runner {
     this.#undrained += 1;
     const number = this.#launches++;
     const lines = promptLines(plan);
-    const promptCount = promptLineCount(plan, this.#promptSizes);
+    const promptCount = promptLineCount(plan, this.#promptGraphSizes);
     const rows = this.#changedDecodeRows(plan);
     const { clock } = this.#device;
     const calledNs = clock.nowNs();
@@ -398,7 +398,7 @@ export class Runner {
   /** Numbers of prompts that may end in one launch and whose first tokens are one graph. */
   #sampledTogether(): readonly number[] {
     const { task, maxRows } = this.#parts.shape;
-    if (task !== 'generate' || this.#promptSizes.length === 0) return [];
+    if (task !== 'generate' || this.#promptGraphSizes.length === 0) return [];
     return SMALL_CHUNKS.filter((prompts) => prompts <= Math.min(maxRows, MOST_SAMPLED_TOGETHER));
   }
 

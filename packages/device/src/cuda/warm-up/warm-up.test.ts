@@ -10,26 +10,18 @@ const folder = mkdtempSync(join(tmpdir(), 'bridgekeeper-warm-up-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 describe.runIf(hasCompiler)('a GPU that is made ready', () => {
-  it('has its context until it is told that another has it', async () => {
-    const gpu = compileStubGpu(folder);
+  it.each([
+    ['where the library is there', true],
+    ['where it is not', false],
+  ])('has its context until it is told that another has it, %s', async (_, hasLibrary) => {
+    const gpu = compileStubGpu(mkdtempSync(join(folder, 'gpu-')));
+    if (!hasLibrary) rmSync(join(gpu.folder, 'libcublasLt.so.13'));
     vi.stubEnv('LD_LIBRARY_PATH', gpu.folder);
     const warmUp = new CudaWarmUp({ driverPath: gpu.driverPath });
     await vi.waitFor(() => expect(gpu.read('retained')).toBe(1), 10_000);
     warmUp.end();
     await warmUp.ended;
     expect(gpu.read('retained')).toBe(0);
-    vi.unstubAllEnvs();
-  });
-
-  it('has it where the library is not there, too', async () => {
-    const bare = compileStubGpu(mkdtempSync(join(folder, 'bare-')));
-    rmSync(join(bare.folder, 'libcublasLt.so.13'));
-    vi.stubEnv('LD_LIBRARY_PATH', bare.folder);
-    const warmUp = new CudaWarmUp({ driverPath: bare.driverPath });
-    await vi.waitFor(() => expect(bare.read('retained')).toBe(1), 10_000);
-    warmUp.end();
-    await warmUp.ended;
-    expect(bare.read('retained')).toBe(0);
     vi.unstubAllEnvs();
   });
 });
