@@ -116,7 +116,7 @@ function sequenceOf(tenant: string, ids: readonly number[]): PagedSequence {
 
 /** Moves nothing and counts: what is asked for has happened at once. */
 class MeteringMover implements Mover {
-  readonly groups = [{ layers: [0], windowTokens: 0 }];
+  readonly parts = ['context'] as const;
   readonly pagesTogether = 1;
   readonly slots: Mover['slots'];
   spilledPages = 0;
@@ -125,7 +125,7 @@ class MeteringMover implements Mover {
   #restores = 0;
 
   constructor(hostPages: number) {
-    this.slots = { host: [hostPages], disk: [0] };
+    this.slots = { host: { context: hostPages }, disk: {} };
   }
 
   spill: Mover['spill'] = ({ moves }) => {

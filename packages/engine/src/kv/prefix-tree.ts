@@ -139,8 +139,6 @@ export class PrefixTree {
   /** Of device, host and disk; then of nodes without content, which have no places. */
   readonly #shelves: readonly Shelf[];
   readonly #ghostsMax: number;
-  /** A page's parts, which move together: they have the same slot in each group's store. */
-  readonly #groups: readonly number[];
   readonly #nodes = new Map<string, PageNode>();
   readonly #restoring = new Map<RestoreId, Restoring>();
   /** Pages that are one sequence's own. */
@@ -158,10 +156,8 @@ export class PrefixTree {
     this.#tiers = tiers ?? null;
     this.snapshots = snapshots ?? null;
     this.#policy = tiers?.policy ?? lru();
-    const { groups = [], slots = { host: [], disk: [] } } = tiers?.mover ?? {};
-    this.#groups = groups.map((_, group) => group);
-    const slotsOf = (counts: readonly number[]) => (counts.length > 0 ? Math.min(...counts) : 0);
-    const places = [pages, slotsOf(slots.host), slotsOf(slots.disk), 0];
+    const { host, disk } = tiers?.mover.slots ?? { host: {}, disk: {} };
+    const places = [pages, host.context ?? 0, disk.context ?? 0, 0];
     this.#shelves = places.map((count, tier) => new Shelf(tier, count));
     const all = places.reduce((sum, count) => sum + count, 0);
     this.#ghostsMax = tiers === undefined ? 0 : Math.max(GHOSTS_MIN, GHOSTS_PER_PLACE * all);
@@ -458,9 +454,9 @@ export class PrefixTree {
       const isPart = (node: PageNode) => storeOf(node) === tier && to - from < leastPages;
       while (from > 0 && isPart(nodes[from - 1]!)) from -= 1;
       const run = nodes.slice(from, to);
-      const moves = run.flatMap(({ key, at }) =>
-        this.#groups.map((group) => ({ group, page: at[DEVICE]!, slot: at[tier]!, key })),
-      );
+      const moves = run.map(({ key, at }) => {
+        return { part: 'context', page: at[DEVICE]!, slot: at[tier]!, key } as const;
+      });
       const store = tier === HOST ? 'host' : 'disk';
       const id = mover.restore({ from: store, tenant, moves });
       const lateNs = this.#nowNs + LATE_LEAST_NS + LATE_RATIO * mover.dueNs(id);
@@ -704,20 +700,19 @@ export class PrefixTree {
   }
 
   #spill(nodes: readonly PageNode[], slots: readonly number[]): number {
-    const moves = nodes.flatMap(({ at, key }, index) =>
-      this.#groups.map((group) => ({ group, page: at[DEVICE]!, slot: slots[index]!, key })),
-    );
+    const moves = nodes.map(({ at, key }, index) => {
+      return { part: 'context', page: at[DEVICE]!, slot: slots[index]!, key } as const;
+    });
     const { tenant } = nodes[0]!;
-    const parts = this.#tiers!.mover.spill({ tenant, moves });
-    const taken = Math.floor(parts / this.#groups.length);
+    const taken = this.#tiers!.mover.spill({ tenant, moves });
     this.accounts.count(tenant, 'spilled', taken);
     return taken;
   }
 
   #demote(nodes: readonly PageNode[], slots: readonly number[]): number {
-    const demotions = nodes.flatMap(({ at, key }, index) =>
-      this.#groups.map((group) => ({ group, hostSlot: at[HOST]!, diskSlot: slots[index]!, key })),
-    );
+    const demotions = nodes.map(({ at, key }, index) => {
+      return { part: 'context', hostSlot: at[HOST]!, diskSlot: slots[index]!, key } as const;
+    });
     this.#tiers!.mover.demote(nodes[0]!.tenant, demotions);
     this.accounts.count(nodes[0]!.tenant, 'demoted', nodes.length);
     return nodes.length;
@@ -814,8 +809,7 @@ export class PrefixTree {
     this.accounts.moved(node.tenant, tier, -1);
     if (tier !== DEVICE) {
       const store = tier === HOST ? 'host' : 'disk';
-      const parts = this.#groups.map((group) => ({ group, slot: place }));
-      this.#tiers!.mover.drop(store, parts);
+      this.#tiers!.mover.drop(store, [{ part: 'context', slot: place }]);
     }
   }
 

@@ -76,7 +76,10 @@ function sumOfKv(all: readonly KvStats[]): KvStats {
       pages: sum(({ window }) => window!.pages),
       held: sum(({ window }) => window!.held),
     },
-    places: [0, 1, 2].map((tier) => sum(({ places }) => places[tier]!)) as [number, number, number],
+    places: sumOfPlaces(all.map(({ places }) => places)),
+    parts: all[0]!.parts.map(({ part, bytes }, index) => {
+      return { part, bytes, places: sumOfPlaces(all.map(({ parts }) => parts[index]!.places)) };
+    }),
     hostReadyBytes: sum(({ hostReadyBytes }) => hostReadyBytes),
     spillQueueNs: Math.max(...all.map(({ spillQueueNs }) => spillQueueNs)),
     restoreQueueNs: Math.max(...all.map(({ restoreQueueNs }) => restoreQueueNs)),
@@ -86,6 +89,11 @@ function sumOfKv(all: readonly KvStats[]): KvStats {
       counters: sumOfTiers(counters),
     })),
   };
+}
+
+function sumOfPlaces(all: readonly KvStats['places'][]): KvStats['places'] {
+  const of = (tier: number) => all.reduce((sum, places) => sum + places[tier]!, 0);
+  return [of(0), of(1), of(2)];
 }
 
 function sumOfTiers(all: readonly TierCounters[]): TierCounters {

@@ -211,6 +211,18 @@ function kvReadings(stats: () => EngineStats, labels: Labels): Reading[] {
       byTier(stats().kv.places),
     ),
     new Reading(
+      'bridgekeeper:kv_part_places',
+      'gauge',
+      'What of KV there is room for, by part: pages of contexts, pages of windows, states.',
+      () =>
+        stats().kv.parts.flatMap(({ part, places }) =>
+          TIERS.map((tier, index) => ({
+            labels: { part, tier, ...labels },
+            value: places[index]!,
+          })),
+        ),
+    ),
+    new Reading(
       'bridgekeeper:kv_hit_pages_total',
       'counter',
       'KV pages that requests found, by where they were.',

@@ -129,6 +129,7 @@ function kvDocument(kv: EngineStats['kv']): KvDocument {
       held: kv.window.held,
     },
     places: byTier(kv.places),
+    parts: kv.parts.map(({ part, bytes, places }) => ({ part, bytes, places: byTier(places) })),
     host_ready_bytes: kv.hostReadyBytes,
     spill_queue_seconds: seconds(kv.spillQueueNs),
     restore_queue_seconds: seconds(kv.restoreQueueNs),

@@ -48,7 +48,7 @@ const NO_FAULTS: Faults = {
  * in order, as `Mover` promises.
  */
 export class PageWorld implements Mover {
-  readonly groups = [{ layers: [0], windowTokens: 0 }];
+  readonly parts = ['context'] as const;
   readonly pagesTogether = 2;
   readonly slots: Mover['slots'];
   /** Keys. */
@@ -62,7 +62,7 @@ export class PageWorld implements Mover {
   #ids = 0;
 
   constructor(pages: number, host: number, disk = 0, faults = NO_FAULTS) {
-    this.slots = { host: [host], disk: [disk] };
+    this.slots = { host: { context: host }, disk: { context: disk } };
     this.pages = new Array(pages);
     this.stores = { host: new Array(host), disk: new Array(disk) };
     this.#faults = faults;
@@ -76,7 +76,7 @@ export class PageWorld implements Mover {
       this.stores.host[slot] = key;
       if (!this.#faults.losesSpill()) continue;
       this.stores.host[slot] = undefined;
-      lost.push({ group: 0, slot });
+      lost.push({ part: 'context', slot });
     }
     if (lost.length > 0) {
       this.#settled.push({ kind: 'slots-lost', store: 'host', failure: 'no-memory', lost });
