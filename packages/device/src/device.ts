@@ -82,7 +82,7 @@ export function isSliceList(value: unknown): value is readonly Slice[] {
 
 /** The ranks of a device alone. */
 export function onlyRank(device: Device): readonly DeviceRank[] {
-  return [{ device, part: (buffer) => buffer }];
+  return [{ device, part: (buffer) => buffer, stream: (stream) => stream }];
 }
 
 /** Host memory that lanes copy from and to. `bytes` stays readable until `free`. */
@@ -226,6 +226,8 @@ export interface DeviceRank {
   readonly device: Device;
   /** What it has of a buffer that was allocated on all. */
   part(buffer: DeviceBuffer): DeviceBuffer;
+  /** Where what all launch on a stream comes to it. */
+  stream(stream: Stream): Stream;
 }
 
 export interface Device {

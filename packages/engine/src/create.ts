@@ -492,11 +492,6 @@ function planShape(
   const elementBytes = bytesPerElement(device.info.element);
   const pageTokens = options.pageTokens ?? device.info.preferredPageTokens;
   const { ranks } = device.info;
-  if (ranks > 1 && options.tiers !== undefined) {
-    const message =
-      '--kv-offloading-size: KV of several GPUs does not leave them yet; leave it out';
-    throw new EngineError('bad-model', message, 'kv_offloading_size');
-  }
   if (TREE_KEEPS_STATES && whole.deltaNet !== null && options.tiers !== undefined) {
     const what = 'states that this model keeps beside KV do not leave the device yet';
     const message = `--kv-offloading-size: ${what}; leave it out`;

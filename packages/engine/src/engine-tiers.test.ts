@@ -9,6 +9,7 @@ import {
   type Lane,
   openCpuDevice,
   SystemClock,
+  splitDevice,
 } from '@bridgekeeper/device';
 import fc from 'fast-check';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test, vi } from 'vitest';
@@ -50,8 +51,13 @@ interface Opened {
   readonly device: Device;
 }
 
-async function opened(overrides: Partial<EngineOptions>, prepare?: (device: Device) => void) {
-  const device = await openCpuDevice({ threads: 1, law: profileLaw(profile) });
+async function opened(
+  overrides: Partial<EngineOptions>,
+  prepare?: (device: Device) => void,
+  ranks = 1,
+) {
+  const alone = await openCpuDevice({ threads: 1, law: profileLaw(profile) });
+  const device = ranks === 1 ? alone : splitDevice(alone, ranks);
   prepare?.(device);
   const engine = await createEngine(
     engineOptions(device, { ...small, model, bridge: profile, ...overrides }),
@@ -64,11 +70,12 @@ interface Sizes {
   readonly hostPages?: number;
   readonly diskPages?: number;
   readonly policy?: PolicyName;
+  readonly ranks?: number;
 }
 
 /** An engine with room for little on the device, and everything below it that was computed. */
 async function tiered(
-  { hostPages = 12, diskPages = 30, policy = 'drain-first' }: Sizes = {},
+  { hostPages = 12, diskPages = 30, policy = 'drain-first', ranks = 1 }: Sizes = {},
   prepare?: (device: Device) => void,
   of = model,
   learn?: (known: KvPrices) => void,
@@ -76,6 +83,7 @@ async function tiered(
   const pageBytes = await bytesOfPage(of);
   const disk = diskPages === 0 ? null : { folder, bytes: diskPages * pageBytes };
   const below = {
+    // Ranks share it: each has its part of a page.
     hostBytes: hostPages * pageBytes,
     disk,
     spillLaneShare: 1,
@@ -86,8 +94,8 @@ async function tiered(
     learn?.(known);
     return { ...known, recomputeNs: () => 1e9 };
   };
-  const kvBytes = PAGES * pageBytes;
-  return opened({ model: of, policy, kvBytes, tiers: below, kvPrices }, prepare);
+  const kvBytes = (PAGES * pageBytes) / ranks;
+  return opened({ model: of, policy, kvBytes, tiers: below, kvPrices }, prepare, ranks);
 }
 
 const knownPageBytes = new Map<string, number>();
@@ -201,6 +209,31 @@ test.each([
     expect(crossedPages(engine, 'kv-spill')).toBeGreaterThan(20);
     expect(crossedPages(engine, 'kv-restore')).toBeGreaterThan(20);
     expect(engine.stats().preemptions).toBeGreaterThan(0);
+  },
+  60_000,
+);
+
+test.each([
+  ['resident', '', Number.POSITIVE_INFINITY],
+  ['overlap', ', though every sixth crossing fails', 6],
+] as const)(
+  'ranks bring their parts of pages down and back under %s%s',
+  async (policy, _, oneIn) => {
+    const ranks = 2;
+    const { engine: plain } = await opened({}, undefined, ranks);
+    const { engine } = await tiered({ policy, ranks });
+    if (Number.isFinite(oneIn)) failingCrossings(oneIn);
+    await fc.assert(
+      fc.asyncProperty(fc.array(wanted, { minLength: 1, maxLength: 6 }), async (all) => {
+        expect(await answers(engine, all)).toEqual(await answers(plain, all));
+      }),
+      { numRuns: 10, seed: 5 },
+    );
+    const { restored, demoted, spilled } = engine.stats().kv.total;
+    expect(Math.min(restored, demoted, spilled)).toBeGreaterThan(0);
+    // Both halves of each page crossed, where nothing failed.
+    const least = Number.isFinite(oneIn) ? 0 : 0.9 * restored;
+    expect(crossedPages(engine, 'kv-restore')).toBeGreaterThan(least);
   },
   60_000,
 );

@@ -68,6 +68,7 @@ class GroupDevice implements Device {
     this.ranks = Array.from({ length: ranks }, (_, rank) => ({
       device: devices[members.memberOf(rank)]!,
       part: (buffer) => partOf(buffer, rank),
+      stream: (stream) => streamOf(stream).parts[members.memberOf(rank)]!,
     }));
   }
 

@@ -17,6 +17,7 @@ import {
 } from './lane-budget.ts';
 import { PageMover } from './page-mover.ts';
 import { type PartPool, type PartSize, partLaneNs, pieceBytesOf } from './part-places.ts';
+import { type OpenMover, RankMover } from './rank-mover.ts';
 import { slotsOf, type UsualContexts } from './store-slots.ts';
 import { StoreThread } from './store-thread.ts';
 
@@ -57,9 +58,8 @@ export interface TiersRequest {
 
 /** Tiers that are open, for as long as the engine is. */
 export interface OpenTiers {
-  readonly mover: PageMover;
-  readonly host: HostStore;
-  readonly disk: DiskStore | null;
+  readonly mover: OpenMover;
+  readonly host: Pick<HostStore, 'readyBytes' | 'grow'>;
   readonly policy: TierPolicyName;
   /** What moving a part costs by now. */
   readonly prices: Pick<KvPrices, 'readNs' | 'writeNs'>;
@@ -130,11 +130,65 @@ async function measure(
 }
 
 /**
- * Opens a lane, the stores and the mover between them and the device. Host memory grows in the
- * background from then on. Throws DeviceError where there is no lane, and Error, with the system's
- * words, where the disk's folder cannot be written to.
+ * Opens a lane, the stores and the mover between them and the device, for each of its ranks: these
+ * share what there is of host memory and of the disk. Host memory grows in the background from then
+ * on. Throws DeviceError where there is no lane, and Error, with the system's words, where the
+ * disk's folder cannot be written to.
  */
 export async function openTiers(request: TiersRequest): Promise<OpenTiers> {
+  const { device, traffic, limits, stream, parts, spillStaging, restoreStaging } = request;
+  const { ranks } = device;
+  if (ranks.length === 1) return openRank(request);
+  const share = (bytes: number) => Math.floor(bytes / ranks.length);
+  const { disk } = limits;
+  const opened: OpenTiers[] = [];
+  try {
+    for (const [index, rank] of ranks.entries()) {
+      const own = (of: Slice): Slice => ({ ...of, buffer: rank.part(of.buffer) });
+      const tiers = await openRank({
+        ...request,
+        device: rank.device,
+        traffic: traffic.ofRank(rank.device, index),
+        limits: {
+          ...limits,
+          hostBytes: share(limits.hostBytes),
+          disk: disk && { ...disk, bytes: share(disk.bytes) },
+        },
+        parts: parts.map((part) => ({ ...part, pool: () => own(part.pool()) })),
+        stream: rank.stream(stream),
+        spillStaging: own(spillStaging),
+        restoreStaging: own(restoreStaging),
+      });
+      opened.push(tiers);
+    }
+  } catch (error) {
+    await Promise.all(opened.map((tiers) => tiers.close()));
+    throw error;
+  }
+  const all = <Result>(take: (tiers: OpenTiers) => Result) => opened.map(take);
+  return {
+    mover: new RankMover(all(({ mover }) => mover)),
+    host: {
+      get readyBytes() {
+        return all(({ host }) => host.readyBytes).reduce((sum, bytes) => sum + bytes, 0);
+      },
+      grow: async () => {
+        await Promise.all(all(({ host }) => host.grow()));
+      },
+    },
+    policy: limits.policy,
+    // They move their parts side by side.
+    prices: {
+      readNs: (tier, part) => Math.max(...all(({ prices }) => prices.readNs(tier, part))),
+      writeNs: (tier, part) => Math.max(...all(({ prices }) => prices.writeNs(tier, part))),
+    },
+    close: async () => {
+      await Promise.all(all((tiers) => tiers.close()));
+    },
+  };
+}
+
+async function openRank(request: TiersRequest): Promise<OpenTiers> {
   const { device, traffic, profile, limits, usual, model, stream } = request;
   const { spillStaging, restoreStaging } = request;
   const crossingBytes = limits.crossingBytes ?? crossingBytesOn(profile);
@@ -199,7 +253,6 @@ export async function openTiers(request: TiersRequest): Promise<OpenTiers> {
   return {
     mover,
     host,
-    disk: diskStore,
     policy: limits.policy,
     prices: {
       readNs: (tier, part = 'context') => {

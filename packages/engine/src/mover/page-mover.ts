@@ -29,6 +29,7 @@ import type { DiskStore } from './disk-store.ts';
 import type { HostPlace, HostStore } from './host-store.ts';
 import type { LaneBudget, LaneMeter } from './lane-budget.ts';
 import { type PartPool, type Piece, partLaneNs, piecesOf } from './part-places.ts';
+import type { OpenMover } from './rank-mover.ts';
 import { SlotOrder, type SlotUse, sharedUse } from './slot-order.ts';
 import { type RingPart, StagingRing } from './staging-ring.ts';
 
@@ -131,7 +132,7 @@ interface Restore {
  * for are done; the engine's stream follows it. So restores do not wait for steps, nor steps for
  * them.
  */
-export class PageMover implements Mover {
+export class PageMover implements OpenMover {
   readonly parts: readonly KvPart[];
   readonly slots: Mover['slots'];
   readonly #options: PageMoverOptions;
@@ -157,6 +158,8 @@ export class PageMover implements Mover {
   readonly #underWay = new Set<Promise<void>>();
   readonly #waitingNs = { spill: 0, restore: 0 };
   #settled: Settled[] = [];
+  /** For all who wait until something has settled, however often they ask. */
+  #told: Promise<void> | null = null;
   #tell: (() => void) | null = null;
   #epoch = 0;
   #nextId = 0;
@@ -608,13 +611,10 @@ export class PageMover implements Mover {
 
   whenSettled(): Promise<void> {
     if (this.#settled.length > 0) return Promise.resolve();
-    return new Promise((resolve) => {
-      const earlier = this.#tell;
-      this.#tell = () => {
-        earlier?.();
-        resolve();
-      };
+    this.#told ??= new Promise((resolve) => {
+      this.#tell = resolve;
     });
+    return this.#told;
   }
 
   queue(): MoverQueue {
@@ -738,6 +738,7 @@ export class PageMover implements Mover {
     this.#settled.push(settled);
     this.#tell?.();
     this.#tell = null;
+    this.#told = null;
   }
 
   #run(work: Promise<void>): void {

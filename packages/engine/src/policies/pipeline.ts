@@ -44,6 +44,8 @@ export class Pipeline {
   readonly #drafts: DraftControl | null;
   readonly #inFlight: StepsInFlight[] = [];
   #hurry: Later<void> | undefined;
+  /** Stores will hurry it once something there has come to its end. */
+  #isListening = false;
   /** Since when the launching thread has had work; null: it has none. */
   #busySinceNs: number | null = null;
   /** Of the time since, for which it waited or launched prompts. */
@@ -97,8 +99,20 @@ export class Pipeline {
   #change(): PromiseLike<void> {
     const hurried = new Later<void>();
     this.#hurry = hurried;
+    this.#listen();
+    return hurried;
+  }
+
+  /** What stores end hurries this. They are asked once until then: most waits end otherwise. */
+  #listen(): void {
     const { mover } = this.#parts;
-    return mover === null ? hurried : first([hurried, mover.whenSettled()]);
+    if (mover === null || this.#isListening) return;
+    this.#isListening = true;
+    const settled = () => {
+      this.#isListening = false;
+      this.hurry();
+    };
+    first([mover.whenSettled()]).tell({ settled });
   }
 
   /** Settled when there may be something new to launch, or what was on its way is late. */
