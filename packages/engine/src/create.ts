@@ -67,7 +67,6 @@ import {
   type RunnerShape,
   ropeTables,
   stateBytesPerRow,
-  TREE_KEEPS_WINDOWS,
   windowSizesOf,
 } from './runner/shapes.ts';
 import { SCORE_LINES, Scheduler } from './scheduler/scheduler.ts';
@@ -129,6 +128,8 @@ export interface EngineOptions extends EngineLimits {
   readonly grammars?: GrammarOptions | undefined;
   /** In place of what the device is best with, tokens (`RunnerShape.capturedPrompts`). */
   readonly capturedPrompts?: number | undefined;
+  /** Layers that see a window have no pages of their own: for comparisons. */
+  readonly hasOnePool?: boolean | undefined;
   /** What KV pages are believed to cost, in place of what is known: for measurements. */
   readonly kvPrices?: ((known: KvPrices) => KvPrices) | undefined;
   /** How weights come to the device; undefined: as where there is no bridge. */
@@ -449,7 +450,11 @@ function withHeadFor({ task }: EngineOptions, spec: ModelSpec): ModelSpec {
   return task === 'embed' ? { ...spec, tiedHead: true } : spec;
 }
 
-/** Until the prefix tree moves states: goes with the one refusal that asks for it. */
+/**
+ * Until the prefix tree moves windows and states by themselves: each goes with the one place that
+ * asks for it, in `planShape`.
+ */
+const TREE_KEEPS_WINDOWS = true;
 const TREE_KEEPS_STATES = true;
 
 /** Settles every size before anything is loaded, so that what cannot fit is refused at once. */
@@ -514,6 +519,7 @@ function planShape(
     capturedPrompts: options.capturedPrompts ?? capturedPromptsOf(device.info),
     maxModelTokens,
     pageTokens,
+    hasOnePool: options.hasOnePool === true || (TREE_KEEPS_WINDOWS && options.tiers !== undefined),
     ringSlots: RING_SLOTS,
     kvFormat: options.kvFormat,
     speculation: speculationOf(options, whole),
@@ -613,8 +619,8 @@ function linesOf(
     kvFormat,
     stateBytesPerRow: stateBytesPerRow(spec, elementBytes),
   });
-  if (TREE_KEEPS_WINDOWS && shape.kvStaging !== null && windowTokensOf(spec) > 0) {
-    const what = 'pages that go to tiers have all layers';
+  if (shape.hasOnePool && windowTokensOf(spec) > 0) {
+    const what = 'all layers are in the same pages';
     return [...lines, `${what}: those that see a window keep the KV of whole contexts`];
   }
   if (spec.deltaNet === null) return lines;

@@ -216,7 +216,11 @@ export class Engine implements EngineClient {
         held: tree.window!.held,
       },
       places: card.kvParts[0]!.places,
-      parts: card.kvParts,
+      parts: card.kvParts.map((places) => {
+        const { part } = places;
+        const moved = part === 'context' ? null : structuredClone(accounts.parts[part]);
+        return { ...places, moved };
+      }),
       hostReadyBytes: tiers?.host.readyBytes ?? 0,
       spillQueueNs: queue.spillNs,
       restoreQueueNs: queue.restoreNs,

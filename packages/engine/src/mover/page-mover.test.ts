@@ -383,6 +383,33 @@ test('takes no more spills than staging holds, and again when it has room', asyn
   expect(spillAll(bench, moves.slice(3))).toBe(2);
 });
 
+test('takes no spill that fits neither behind what staging holds nor before it', async () => {
+  const bench = await Bench.open({ parts: ALL, stagingPages: 5, crossingPages: 1 });
+  bench.writeAll(0, 1);
+  const cross = bench.route.cross.bind(bench.route);
+  let letGo = () => {};
+  const isLetGo = new Promise<void>((resolve) => {
+    letGo = resolve;
+  });
+  let crossings = 0;
+  vi.spyOn(bench.route, 'cross').mockImplementation(async (request) => {
+    crossings += 1;
+    if (crossings > 1) await isLetGo;
+    return cross(request);
+  });
+  const [context, window, state] = bench.moves(0, 0, 1);
+  // Of 1280 bytes the first 96 are free again, and 656 behind them are not.
+  spillAll(bench, [window!]);
+  spillAll(bench, [state!]);
+  await bench.mover.whenSettled();
+  expect(spillAll(bench, [context!, { ...window!, slot: 1 }])).toBe(2);
+  // Of these bytes 272 are free, 96 before what is there and 176 behind it.
+  expect(spillAll(bench, [{ ...context!, slot: 1 }])).toBe(0);
+  letGo();
+  await bench.end();
+  expect(spillAll(bench, [{ ...context!, slot: 1 }])).toBe(1);
+});
+
 test('spills keep to their share of the lane', () => {
   const budget = new LaneBudget(0.25, 0);
   let spentNs = 0;

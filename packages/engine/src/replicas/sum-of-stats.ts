@@ -1,8 +1,9 @@
 import { RECOMPUTED_FOR } from '../kv/page-node.ts';
-import { noPages } from '../kv/tiers/accounts.ts';
+import { noPages, type PartCounters, STORES } from '../kv/tiers/accounts.ts';
 import type { EngineStats } from '../request/request.ts';
 
 type KvStats = EngineStats['kv'];
+type KvPartStats = KvStats['parts'][number];
 type TierCounters = KvStats['total'];
 type BridgeStats = EngineStats['bridge'];
 
@@ -77,9 +78,7 @@ function sumOfKv(all: readonly KvStats[]): KvStats {
       held: sum(({ window }) => window!.held),
     },
     places: sumOfPlaces(all.map(({ places }) => places)),
-    parts: all[0]!.parts.map(({ part, bytes }, index) => {
-      return { part, bytes, places: sumOfPlaces(all.map(({ parts }) => parts[index]!.places)) };
-    }),
+    parts: all[0]!.parts.map((_, index) => sumOfPart(all.map(({ parts }) => parts[index]!))),
     hostReadyBytes: sum(({ hostReadyBytes }) => hostReadyBytes),
     spillQueueNs: Math.max(...all.map(({ spillQueueNs }) => spillQueueNs)),
     restoreQueueNs: Math.max(...all.map(({ restoreQueueNs }) => restoreQueueNs)),
@@ -88,6 +87,30 @@ function sumOfKv(all: readonly KvStats[]): KvStats {
       tenant,
       counters: sumOfTiers(counters),
     })),
+  };
+}
+
+function sumOfPart(all: readonly KvPartStats[]): KvPartStats {
+  const { part, bytes } = all[0]!;
+  const moved = all.flatMap((each) => each.moved ?? []);
+  const sum = (of: (counters: PartCounters) => number) =>
+    moved.reduce((total, counters) => total + of(counters), 0);
+  return {
+    part,
+    bytes,
+    places: sumOfPlaces(all.map(({ places }) => places)),
+    moved:
+      moved.length === 0
+        ? null
+        : {
+            resident: STORES.map((_, store) => sum(({ resident }) => resident[store]!)),
+            spilled: sum(({ spilled }) => spilled),
+            demoted: sum(({ demoted }) => demoted),
+            restored: sum(({ restored }) => restored),
+            avoided: sum(({ avoided }) => avoided),
+            refused: sum(({ refused }) => refused),
+            lost: sum(({ lost }) => lost),
+          },
   };
 }
 

@@ -50,6 +50,8 @@ export interface RunnerShape {
   readonly snapshots: number;
   /** Pages of layers that see a window; 0: their KV is in the pages of all others. */
   readonly windowPages: number;
+  /** All layers are in the same pages, whatever they see of a context. */
+  readonly hasOnePool: boolean;
   readonly kvFormat: StorageFormat;
   /** Devices that each compute a part of every layer; the model's numbers are those of one. */
   readonly ranks: number;
@@ -98,25 +100,20 @@ function elementsBytes({ pageTokens, kvFormat }: PageShape, elementBytes: number
   return pageTokens * (kvFormat === 'element' ? elementBytes : 1);
 }
 
-/** Until the prefix tree moves windows by themselves: goes with the two lines that ask for it. */
-export const TREE_KEEPS_WINDOWS = true;
-
 /**
  * What a pool for layers that see a window goes by; null: they are in the pages of all others. So
- * it is where no context is longer than the window, and where pages go to tiers below the device,
- * which take them whole.
+ * it is where no context is longer than the window, and where that is asked for.
  */
 export function windowSizesOf(
   spec: ModelSpec,
   shape: Pick<
     RunnerShape,
-    'pageTokens' | 'maxModelTokens' | 'maxBatchTokens' | 'speculation' | 'kvStaging'
+    'pageTokens' | 'maxModelTokens' | 'maxBatchTokens' | 'speculation' | 'hasOnePool'
   >,
 ): WindowSizes | null {
   const windowTokens = windowTokensOf(spec);
-  const { pageTokens, maxModelTokens, maxBatchTokens: launchTokens, kvStaging } = shape;
-  if (windowTokens === 0 || windowTokens >= maxModelTokens) return null;
-  if (TREE_KEEPS_WINDOWS && kvStaging !== null) return null;
+  const { pageTokens, maxModelTokens, maxBatchTokens: launchTokens, hasOnePool } = shape;
+  if (windowTokens === 0 || windowTokens >= maxModelTokens || hasOnePool) return null;
   const drafts = shape.speculation?.drafts ?? 0;
   const aheadTokens = MAX_STEPS * (1 + drafts) + AHEAD_TOKENS;
   return { pageTokens, windowTokens, aheadTokens, launchTokens };

@@ -154,7 +154,7 @@ export class SyntheticEngine implements EngineClient {
         pageBytes: 0,
         window: null,
         places: [0, 0, 0],
-        parts: this.card.kvParts.map((part) => ({ ...part, places: [0, 0, 0] })),
+        parts: this.card.kvParts.map((part) => ({ ...part, places: [0, 0, 0], moved: null })),
         hostReadyBytes: 0,
         spillQueueNs: 0,
         restoreQueueNs: 0,

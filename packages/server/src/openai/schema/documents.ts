@@ -180,7 +180,25 @@ export const BridgeDocument = z
         .nullable(),
       places: byTier,
       /** The same of each part that moves by itself: pages of contexts and windows, states. */
-      parts: z.array(z.object({ part: z.enum(KV_PARTS), bytes: z.int(), places: byTier })),
+      parts: z.array(
+        z.object({
+          part: z.enum(KV_PARTS),
+          bytes: z.int(),
+          places: byTier,
+          /** Of all but pages of contexts. */
+          moved: z
+            .object({
+              resident: z.object({ host: z.int(), disk: z.int() }),
+              spilled: z.int(),
+              demoted: z.int(),
+              restored: z.int(),
+              avoided: z.int(),
+              refused: z.int(),
+              lost: z.int(),
+            })
+            .nullable(),
+        }),
+      ),
       host_ready_bytes: z.int(),
       spill_queue_seconds: z.number(),
       restore_queue_seconds: z.number(),
