@@ -49,7 +49,8 @@ export default defineConfig({
     // What is compiled is read by Node itself; nothing here mocks modules.
     experimental: { viteModuleRunner: false, nodeLoader: false },
     testTimeout: 120_000,
-    hookTimeout: 60_000,
+    // Hooks start servers and browsers, while others take the processors.
+    hookTimeout: 200_000,
     // Loading modules anew for every file took a third of all processor time.
     projects: [
       { extends: true, test: { name: 'shared', include, exclude: alone, isolate: false } },

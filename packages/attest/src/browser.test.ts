@@ -1,21 +1,14 @@
-import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { type Browser, chromium, type Page } from 'playwright-core';
+import type { Browser, Page } from 'playwright-core';
 import { build, type Rolldown } from 'vite';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { toBase64, toHex } from './core/bytes.ts';
 import { BUILT_IN_POLICIES } from './policy/built-in.ts';
 import { pinPolicy } from './policy/pin.ts';
+import { hasBrowser, launchBrowser } from './testing/browser.ts';
 import type { PageRequest, verifyInPage } from './testing/browser-page.ts';
 import { makeService } from './testing/service.ts';
 import { hasVectors, readVector } from './testing/vectors.ts';
-
-const executablePath = process.env.CHROMIUM_PATH ?? '/usr/bin/chromium';
-const hasBrowser = existsSync(executablePath);
-if (!hasBrowser) {
-  const missing = `there is no Chromium at ${executablePath} (CHROMIUM_PATH names another)`;
-  process.stderr.write(`Not tested, as ${missing}: verification in a browser.\n`);
-}
 
 const ENTRY = fileURLToPath(new URL('./testing/browser-page.js', import.meta.url));
 /** Loopback is a secure context, as WebCrypto demands; every answer is made here. */
@@ -42,14 +35,13 @@ async function bundle(): Promise<string> {
   return chunk.code;
 }
 
-describe.runIf(hasBrowser)('in Chromium', () => {
+describe.runIf(hasBrowser('verification in a browser'))('in Chromium', () => {
   let browser: Browser;
   let page: Page;
 
   beforeAll(async () => {
     const code = await bundle();
-    // The evidence comes from this test, so there is nothing to protect; and root has no sandbox.
-    browser = await chromium.launch({ executablePath, args: ['--no-sandbox'] });
+    browser = await launchBrowser();
     page = await browser.newPage();
     await page.route('**/*', (route) => {
       const isModule = route.request().url().endsWith('/page.js');
@@ -62,7 +54,7 @@ describe.runIf(hasBrowser)('in Chromium', () => {
     await page.goto(ORIGIN);
   });
 
-  afterAll(() => browser.close());
+  afterAll(() => browser?.close());
 
   const verify = (request: PageRequest) =>
     page.evaluate<Awaited<ReturnType<typeof verifyInPage>>>(

@@ -58,7 +58,7 @@ beforeAll(async () => {
 afterAll(() => rm(root, { recursive: true }));
 
 async function options(name: string, more: Partial<EngineOptions> = {}): Promise<EngineOptions> {
-  const device = await openCpuDevice();
+  const device = await openCpuDevice({ threads: 1 });
   const model = folders.get(name)!;
   return engineOptions(device, { model, pageTokens: PAGE, kvPrices: FREE, ...more });
 }
@@ -347,7 +347,7 @@ test('snapshots that could be of no use are refused', async () => {
   );
   const whole = { chunkedPrefill: false, maxBatchTokens: 256, maxModelTokens: 256 };
   expect(await refusal('Qwen3.5', whole)).toEqual(refused('they need --enable-chunked-prefill'));
-  const device = await openCpuDevice();
+  const device = await openCpuDevice({ threads: 1 });
   const opening = createEngine(engineOptions(device, { snapshots: 4 }));
   await expect(opening).rejects.toThrow('this model keeps no states beside KV');
   await device.close();

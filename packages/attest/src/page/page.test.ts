@@ -1,16 +1,9 @@
-import { existsSync } from 'node:fs';
-import { type Browser, chromium, type Page } from 'playwright-core';
+import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { toHex } from '../core/bytes.ts';
+import { hasBrowser, launchBrowser } from '../testing/browser.ts';
 import { makeService } from '../testing/service.ts';
 import { hasVectors, readVector } from '../testing/vectors.ts';
-
-const executablePath = process.env.CHROMIUM_PATH ?? '/usr/bin/chromium';
-const hasBrowser = existsSync(executablePath);
-if (!hasBrowser) {
-  const missing = `there is no Chromium at ${executablePath} (CHROMIUM_PATH names another)`;
-  process.stderr.write(`Not tested, as ${missing}: the page that verifies.\n`);
-}
 
 const PAGE_URL = 'http://localhost/verify.html';
 const SERVER = 'https://server.example';
@@ -20,7 +13,7 @@ interface Built {
   readonly library: string;
 }
 
-describe.runIf(hasBrowser)('the page that verifies', () => {
+describe.runIf(hasBrowser('the page that verifies'))('the page that verifies', () => {
   let browser: Browser;
   let page: Page;
   let built: Built;
@@ -34,7 +27,7 @@ describe.runIf(hasBrowser)('the page that verifies', () => {
     const script = new URL('../../../../scripts/page.mjs', import.meta.url);
     const { buildPage } = (await import(script.href)) as { buildPage: () => Promise<Built> };
     built = await buildPage();
-    browser = await chromium.launch({ executablePath, args: ['--no-sandbox'] });
+    browser = await launchBrowser();
     page = await browser.newPage();
     page.on('console', (message) => complaints.push(message.text()));
     page.on('pageerror', (error) => complaints.push(error.message));

@@ -1,20 +1,13 @@
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { hasBrowser, launchBrowser } from '@bridgekeeper/attest/testing/browser';
 import { startTestServer } from '@bridgekeeper/server/testing';
-import { chromium } from 'playwright-core';
 import { build, type Rolldown } from 'vite';
 import { expect, test } from 'vitest';
 import { startTestTee } from '../testing/attested-server.ts';
 import { startGateway } from '../testing/gateway.ts';
-
-const executablePath = process.env.CHROMIUM_PATH ?? '/usr/bin/chromium';
-const hasBrowser = existsSync(executablePath);
-if (!hasBrowser) {
-  const missing = `there is no Chromium at ${executablePath} (CHROMIUM_PATH names another)`;
-  process.stderr.write(`Not tested, as ${missing}: encrypted requests of a browser.\n`);
-}
 
 const ENTRY = fileURLToPath(import.meta.resolve('@bridgekeeper/client'));
 const SECRET = 'the bridge keeper asked me three questions';
@@ -76,46 +69,48 @@ interface Answered {
   readonly streamed: string;
 }
 
-test.runIf(hasBrowser)('a page sends its prompt past a gateway that cannot read it', async () => {
-  const scratch = mkdtempSync(join(tmpdir(), 'bridgekeeper-page-'));
-  const tee = await startTestTee(scratch);
-  const server = await startTestServer({}, {}, tee.machine, tee.serverClock);
-  const gateway = await startGateway(server.port);
-  // All that is sent comes from this test, so there is nothing to protect; and root has no sandbox.
-  const browser = await chromium.launch({ executablePath, args: ['--no-sandbox'] });
-  try {
-    const code = await bundle();
-    const page = await browser.newPage();
-    // The page is the gateway's; what it asks for besides goes over the network.
-    await page.route(`${gateway.url}/client.js`, (route) =>
-      route.fulfill({ contentType: 'text/javascript', body: code }),
-    );
-    await page.route(`${gateway.url}/page`, (route) =>
-      route.fulfill({ contentType: 'text/html', body: '<!doctype html>' }),
-    );
-    await page.goto(`${gateway.url}/page`);
-    const roots = Object.entries(tee.anchors).map(([name, set]) => [name, [...set]]);
-    const given = {
-      url: gateway.url,
-      policy: tee.policy,
-      anchors: Object.fromEntries(roots),
-      collateral: Buffer.from(tee.collateral.bytes).toString(),
-      nowMs: tee.clock.unixMs(),
-      body: { prompt: SECRET, max_tokens: 12 },
-    };
-    const answered = await page.evaluate<Answered>(`(${IN_PAGE})(${JSON.stringify(given)})`);
-    expect(answered).toMatchObject({ verdict: 'verified', pin: { kind: 'encryption' } });
-    expect(answered.whole.length).toBeGreaterThan(0);
-    expect(answered.streamed).toMatch(/data: \[DONE\]\n\n$/);
-    const seen = gateway.seen.join('\n');
-    expect(seen).toContain('/.well-known/ohttp-gateway');
-    expect(seen).not.toContain(SECRET);
-    expect(seen).not.toContain(answered.whole);
-  } finally {
-    await browser.close();
-    gateway.close();
-    await server.stop(0);
-    tee.close();
-    rmSync(scratch, { recursive: true, force: true });
-  }
-});
+test.runIf(hasBrowser('encrypted requests of a browser'))(
+  'a page sends its prompt past a gateway that cannot read it',
+  async () => {
+    const scratch = mkdtempSync(join(tmpdir(), 'bridgekeeper-page-'));
+    const tee = await startTestTee(scratch);
+    const server = await startTestServer({}, {}, tee.machine, tee.serverClock);
+    const gateway = await startGateway(server.port);
+    const browser = await launchBrowser();
+    try {
+      const code = await bundle();
+      const page = await browser.newPage();
+      // The page is the gateway's; what it asks for besides goes over the network.
+      await page.route(`${gateway.url}/client.js`, (route) =>
+        route.fulfill({ contentType: 'text/javascript', body: code }),
+      );
+      await page.route(`${gateway.url}/page`, (route) =>
+        route.fulfill({ contentType: 'text/html', body: '<!doctype html>' }),
+      );
+      await page.goto(`${gateway.url}/page`);
+      const roots = Object.entries(tee.anchors).map(([name, set]) => [name, [...set]]);
+      const given = {
+        url: gateway.url,
+        policy: tee.policy,
+        anchors: Object.fromEntries(roots),
+        collateral: Buffer.from(tee.collateral.bytes).toString(),
+        nowMs: tee.clock.unixMs(),
+        body: { prompt: SECRET, max_tokens: 12 },
+      };
+      const answered = await page.evaluate<Answered>(`(${IN_PAGE})(${JSON.stringify(given)})`);
+      expect(answered).toMatchObject({ verdict: 'verified', pin: { kind: 'encryption' } });
+      expect(answered.whole.length).toBeGreaterThan(0);
+      expect(answered.streamed).toMatch(/data: \[DONE\]\n\n$/);
+      const seen = gateway.seen.join('\n');
+      expect(seen).toContain('/.well-known/ohttp-gateway');
+      expect(seen).not.toContain(SECRET);
+      expect(seen).not.toContain(answered.whole);
+    } finally {
+      await browser.close();
+      gateway.close();
+      await server.stop(0);
+      tee.close();
+      rmSync(scratch, { recursive: true, force: true });
+    }
+  },
+);

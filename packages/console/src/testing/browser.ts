@@ -1,9 +1,11 @@
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
-import { type Browser, type BrowserContext, chromium, type Page } from 'playwright-core';
+import { launchBrowser } from '@bridgekeeper/attest/testing/browser';
+import type { Browser, BrowserContext, Page } from 'playwright-core';
 
-const executablePath = process.env.CHROMIUM_PATH ?? '/usr/bin/chromium';
+export { hasBrowser } from '@bridgekeeper/attest/testing/browser';
+
 /** Where pictures of pages are written; else none are taken. */
 const PICTURES = process.env.CONSOLE_PICTURES;
 const AXE = createRequire(import.meta.url).resolve('axe-core/axe.min.js');
@@ -12,14 +14,6 @@ const SCHEMES = ['light', 'dark'] as const;
 /** Machines are slow when it matters least: whoever waits, waits for what must come. */
 const WAIT_MS = 80_000;
 const VIEWPORT = { width: 1280, height: 900 };
-
-/** Says on standard error what is not tested without one. */
-export function hasBrowser(what: string): boolean {
-  if (existsSync(executablePath)) return true;
-  const missing = `there is no Chromium at ${executablePath} (CHROMIUM_PATH names another)`;
-  process.stderr.write(`Not tested, as ${missing}: ${what}.\n`);
-  return false;
-}
 
 /** One Chromium, and what it and its pages complained of. */
 export class Viewer {
@@ -34,7 +28,7 @@ export class Viewer {
   }
 
   static async open(): Promise<Viewer> {
-    return new Viewer(await chromium.launch({ executablePath, args: ['--no-sandbox'] }));
+    return new Viewer(await launchBrowser());
   }
 
   /** A page under its own policy. */

@@ -125,9 +125,10 @@ export class Chains {
           }
         } else {
           let chain = 0;
-          for (let position = 0; position <= Math.max(...own); position++) {
+          const [first, last] = [Math.min(...own), Math.max(...own)];
+          for (let position = 0; position <= last; position++) {
             chain = chainOf(row, chain, position);
-            if (own.has(position)) chains.set(position, chain);
+            if (position >= first && own.has(position)) chains.set(position, chain);
           }
         }
         chainsByRow.set(row, chains);

@@ -202,6 +202,8 @@ function noise(...seeds: readonly number[]): number {
 export class ReferenceModel {
   readonly #config: Config;
   readonly #tensors = new Map<string, Vector>();
+  /** What modules made of vectors that are still there, by their names. */
+  readonly #products = new WeakMap<Vector, Map<string, Vector>>();
   readonly #roundKv: (value: number) => number;
   readonly #routerError: number;
 
@@ -806,10 +808,17 @@ export class ReferenceModel {
     return input.map((value, i) => (value / scale) * (centre + weight[i]!));
   }
 
+  /** Not to be written to: one module may make queries, keys, values and gates of a token. */
   #linear(name: string, input: Vector): Vector {
-    const out = multiply(this.#tensors.get(`${name}.weight`)!, input);
+    const made = this.#products.get(input) ?? new Map<string, Vector>();
+    this.#products.set(input, made);
+    let out = made.get(name);
+    if (out !== undefined) return out;
+    out = multiply(this.#tensors.get(`${name}.weight`)!, input);
     const bias = this.#tensors.get(`${name}.bias`);
-    return bias === undefined ? out : add(out, bias);
+    if (bias !== undefined) out = add(out, bias);
+    made.set(name, out);
+    return out;
   }
 }
 
@@ -863,16 +872,20 @@ function multiply(matrix: Vector, input: Vector): Vector {
   const out = new Float64Array(matrix.length / inputs);
   const whole = out.length & ~3;
   for (let row = 0; row < whole; row += 4) {
-    const at = row * inputs;
+    const first = row * inputs;
+    const [second, third, fourth] = [first + inputs, first + 2 * inputs, first + 3 * inputs];
     let [a, b, c, d] = [0, 0, 0, 0];
     for (let i = 0; i < inputs; i++) {
       const value = input[i]!;
-      a += matrix[at + i]! * value;
-      b += matrix[at + inputs + i]! * value;
-      c += matrix[at + 2 * inputs + i]! * value;
-      d += matrix[at + 3 * inputs + i]! * value;
+      a += matrix[first + i]! * value;
+      b += matrix[second + i]! * value;
+      c += matrix[third + i]! * value;
+      d += matrix[fourth + i]! * value;
     }
-    out.set([a, b, c, d], row);
+    out[row] = a;
+    out[row + 1] = b;
+    out[row + 2] = c;
+    out[row + 3] = d;
   }
   for (let row = whole; row < out.length; row++) {
     out[row] = dot(matrix.subarray(row * inputs, (row + 1) * inputs), input);

@@ -1,6 +1,8 @@
 import { createHash } from 'node:crypto';
-import { readdir, readFile } from 'node:fs/promises';
+import { readFileSync } from 'node:fs';
+import { readdir } from 'node:fs/promises';
 import { join, relative, sep } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { canonicalBytes } from '@bridgekeeper/attest/canonical';
 
@@ -29,6 +31,8 @@ const PACKAGES = fileURLToPath(new URL('../../../', import.meta.url));
 /** What of a package runs: compiled code, kernels, profiles. */
 const RUNS = ['bin', 'dist', 'kernels', 'profiles'] as const;
 const IS_CODE = /^(?!.*\.test\.js$).*\.(?:m?js|cu|cuh|json)$/;
+/** A few milliseconds of reading, between which others have their turn. */
+const FILES_AT_ONCE = 32;
 
 /** Adds the digest of what is on the disk now. */
 export async function readSoftware(info: VersionInfo): Promise<SoftwareIdentity> {
@@ -51,8 +55,10 @@ export async function digestFiles(root: string): Promise<string> {
     .filter(({ name }) => IS_CODE.test(name))
     .sort((a, b) => (a.name < b.name ? -1 : 1));
   const files: { path: string; sha256: string }[] = [];
-  for (const { path, name } of named) {
-    files.push({ path: name, sha256: sha256(await readFile(path)) });
+  for (const [index, { path, name }] of named.entries()) {
+    // Thousands of small files: to open and read each in the background takes five times as long.
+    files.push({ path: name, sha256: sha256(readFileSync(path)) });
+    if (index % FILES_AT_ONCE === FILES_AT_ONCE - 1) await setImmediate();
   }
   return sha256(canonicalBytes(files));
 }

@@ -116,7 +116,7 @@ describe.runIf(hasBrowser('the console'))('the console in a browser', () => {
     other = await startTestServer({}, { allowedOrigins: [server.url] });
     viewer = await Viewer.open();
     page = await viewer.page();
-  }, 90_000);
+  });
 
   afterAll(async () => {
     await viewer?.close();
@@ -146,7 +146,7 @@ describe.runIf(hasBrowser('the console'))('the console in a browser', () => {
     await page.waitForSelector('.verdict:has-text("REFUSED")');
     await page.getByLabel('Your message').fill('Once upon a time');
     await page.keyboard.press('Enter');
-    await page.waitForSelector('.turn small:has-text("crossings")', { timeout: 60_000 });
+    await page.waitForSelector('.turn small:has-text("crossings")');
     const said = await page.locator('.turn.assistant small').textContent();
     expect(said).toMatch(/^\d+ tokens, \d+ a second, the first after \d+ ms; \d+ crossings with /);
     await page.getByText('Its life, receipt').click();
@@ -154,7 +154,7 @@ describe.runIf(hasBrowser('the console'))('the console in a browser', () => {
     await page.getByRole('button', { name: 'Receipt' }).click();
     await page.waitForSelector('pre:has-text("bridgekeeper.receipt.v1")');
     await page.waitForSelector('th:has-text("KV pages") + td:has-text("of 16 tokens")');
-  }, 90_000);
+  });
 
   test('draws lanes, pauses by the keyboard, sums what is selected', async () => {
     await open('bridge');
@@ -196,20 +196,18 @@ describe.runIf(hasBrowser('the console'))('the console in a browser', () => {
     await page.waitForSelector('.freshness:has-text("from trace.json")');
     await page.waitForSelector('.legend:has-text("tokens")');
     await page.getByRole('button', { name: 'Back to live' }).click();
-  }, 90_000);
+  });
 
   test('says what the same traffic would pay otherwise, beside what was measured', async () => {
     await open('bridge');
     await page.getByRole('button', { name: 'Ask the planner' }).click();
-    await page.waitForSelector('tr:has-text("drain-first"):has-text("b300-cc")', {
-      timeout: 60_000,
-    });
+    await page.waitForSelector('tr:has-text("drain-first"):has-text("b300-cc")');
     const rows = await page.locator('section[aria-labelledby=what-if-title] tbody tr').count();
     // What was measured, four policies, and two other laws.
     expect(rows).toBe(7);
     await page.locator('#what-if-title').scrollIntoViewIfNeeded();
     await picture(page, 'what-if');
-  }, 90_000);
+  });
 
   test('plans a load, by an address that holds it, and gives up when it is told to', async () => {
     const load = new URLSearchParams({
@@ -230,7 +228,7 @@ describe.runIf(hasBrowser('the console'))('the console in a browser', () => {
     await page.waitForSelector('.problem:has-text("nonsense")');
     await page.getByLabel('Load').fill(load.get('workload')!);
     await page.getByRole('button', { name: 'Plan', exact: true }).click();
-    await page.waitForSelector('figcaption:has-text("What the bridge takes")', { timeout: 60_000 });
+    await page.waitForSelector('figcaption:has-text("What the bridge takes")');
     expect(new URL(page.url()).hash).toContain('Qwen3-0.6B');
     await picture(page, 'plan');
     const saving = page.waitForEvent('download');
@@ -261,18 +259,18 @@ describe.runIf(hasBrowser('the console'))('the console in a browser', () => {
     await page.waitForSelector('.problem:has-text("is no signed note")');
     await give('quote.bin', 'nonsense');
     await page.waitForSelector('h1:has-text("Evidence")');
-    await page.waitForSelector('.problem:has-text("quote.bin")', { timeout: 60_000 });
+    await page.waitForSelector('.problem:has-text("quote.bin")');
     await page.getByRole('button', { name: 'Back to live' }).click();
-  }, 90_000);
+  });
 
   test('asks another server for evidence only if its user names it', async () => {
     await open('evidence');
-    await page.waitForSelector('.result', { timeout: 60_000 });
+    await page.waitForSelector('.result');
     const before = viewer.asked.length;
     await page.getByLabel('or an address').fill(other.url);
     await page.getByRole('button', { name: 'Replay' }).click();
     await page.waitForURL(/evidence=/);
-    await page.waitForSelector('.result', { timeout: 60_000 });
+    await page.waitForSelector('.result');
     const elsewhere = viewer.asked.slice(before).filter((url) => !url.startsWith(server.url));
     expect(elsewhere).toEqual([expect.stringContaining(`${other.url}/v1/attestation/report`)]);
     // No other address is reached by the same page, whatever is written into it.
@@ -281,14 +279,14 @@ describe.runIf(hasBrowser('the console'))('the console in a browser', () => {
     );
     expect(reached).toBe('no');
     viewer.complaints.splice(0);
-  }, 90_000);
+  });
 
   test.runIf(hasRealReports)(
     'verifies reports of other services with real evidence',
     async () => {
       const vector = (path: string) => Buffer.from(readVector(path));
       const shown = async (verdict: string, ...facts: string[]) => {
-        await page.waitForSelector(`.result h2:has-text("${verdict}")`, { timeout: 60_000 });
+        await page.waitForSelector(`.result h2:has-text("${verdict}")`);
         for (const fact of facts) {
           // What is folded is there, too.
           await page.waitForSelector(`.result :text("${fact}")`, { state: 'attached' });
@@ -413,7 +411,7 @@ describe.runIf(hasBrowser('the console'))('the console in a browser', () => {
     // From the first link to the lanes, in the order in which they are seen.
     const wanted = ['Bridge', 'Five rules', 'INPUT', 'Why so', '❚❚ Pause', 'Perfetto', 'CANVAS'];
     expect(reached.filter((name) => wanted.includes(name))).toEqual(wanted);
-  }, 60_000);
+  });
 
   test('asked nobody else, and the browser objected to nothing', () => {
     const own = [server.url, other.url, 'blob:'];
@@ -428,10 +426,10 @@ describe.runIf(hasBrowser('the console'))('the console in a browser', () => {
     await page.waitForSelector('.freshness.live');
     const port = Number(new URL(server.url).port);
     await server.stop(0);
-    await page.waitForSelector('.freshness.old:has-text("✕")', { timeout: 60_000 });
+    await page.waitForSelector('.freshness.old:has-text("✕")');
     expect(await page.locator('.freshness').textContent()).toMatch(/what is shown is \d+ s old$/);
     server = await startBundledModel({ ...SERVED, port });
-    await page.waitForSelector('.freshness.live', { timeout: 60_000 });
+    await page.waitForSelector('.freshness.live');
     await complete('Once', 20);
     await page.waitForSelector('.freshness.live');
   }, 120_000);
