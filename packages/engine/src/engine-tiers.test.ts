@@ -16,6 +16,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, expect, test, vi } from 'vi
 import { createEngine, type EngineOptions } from './create.ts';
 import type { Engine } from './engine.ts';
 import type { KvPrices } from './kv/tiers/prices.ts';
+import { PageMover } from './mover/page-mover.ts';
 import type { PolicyName } from './policies/policy.ts';
 import { writeModelFolder } from './selftest/model-folder.ts';
 import { LATENT_MODEL } from './testing/latent-model.ts';
@@ -293,6 +294,17 @@ test('a lane that is lost takes nothing with it but what it carried', async () =
   expect(crossedPages(engine, 'kv-restore')).toBeGreaterThan(0);
   await lane!.close();
   expect([...before, ...(await rounds(engine, 2, 3))]).toEqual(await plainly());
+});
+
+test('launch after launch, nobody asks again to be told what stores end', async () => {
+  const listened = vi.spyOn(PageMover.prototype, 'whenSettled');
+  const { engine } = await tiered({ policy: 'resident' });
+  for (let prefix = 0; prefix < 3; prefix++) {
+    await generate(engine, request(`r${asked++}`, promptOf(prefix, 5), { maxTokens: 60 }));
+  }
+  const { steps } = engine.stats();
+  expect(steps).toBeGreaterThan(100);
+  expect(listened.mock.calls.length).toBeLessThan(10);
 });
 
 test('a host without memory is a device without a host', async () => {

@@ -390,20 +390,6 @@ test.each(POLICY_NAMES)('%s computes who arrives while others wait for a store',
   await close();
 });
 
-test.each(POLICY_NAMES)('%s asks a store once to be told, however often it waits', async (name) => {
-  let asked = 0;
-  class QuietStore extends SlowStore {
-    override whenSettled = () => {
-      asked += 1;
-      return new Promise<void>(() => {});
-    };
-  }
-  const { arrive, serve, close } = await waitingForStore(name, new QuietStore(8, 64));
-  for (let turn = 0; turn < 5; turn++) await serve(arrive(5, 20 * turn));
-  expect(asked).toBeLessThanOrEqual(1);
-  await close();
-});
-
 test.each(POLICY_NAMES)('%s goes on once a store has brought what was waited for', async (name) => {
   const mover = new SlowStore(8, 64);
   const { policy, time, serve, waits, close } = await waitingForStore(name, mover);

@@ -141,7 +141,8 @@ describe('several engines as one', () => {
 describe('a server with two engines', () => {
   let server: Awaited<ReturnType<typeof startBundledModel>>;
   beforeAll(async () => {
-    server = await startBundledModel({ dataParallelSize: 2, maxNumSeqs: 12 });
+    const kv = { kvOffloadingSize: 0.01, kvTierPolicy: 'lru' } as const;
+    server = await startBundledModel({ dataParallelSize: 2, maxNumSeqs: 12, ...kv });
   });
   afterAll(() => server.stop(0));
 
@@ -170,8 +171,14 @@ describe('a server with two engines', () => {
     const bridge = (await (await fetch(`${server.url}/v1/bridge`)).json()) as {
       device: { replicas: number };
       lanes: readonly { id: string; crossings: number }[];
+      kv: { places: { host: number } };
     };
     expect(bridge.device.replicas).toBe(2);
+    // Each has a lane, and memory, for what leaves its device.
+    const lanes = bridge.lanes.filter(({ id }) => !id.endsWith('/inline'));
+    expect(lanes.map(({ id }) => id)).toEqual(['engine-0/lane-0', 'engine-1/lane-0']);
+    expect(bridge.kv.places.host).toBeGreaterThan(0);
+    expect(bridge.kv.places.host % 2).toBe(0);
     const busy = (engine: string) =>
       bridge.lanes
         .filter(({ id }) => id.startsWith(`${engine}/`))

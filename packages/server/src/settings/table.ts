@@ -113,14 +113,14 @@ export const SETTINGS = {
   kvOffloadingSize: setting(
     number(0.001, 2 ** 20),
     UNSET,
-    'GiB of host memory for KV that leaves the device; default: none',
+    'GiB of host memory of each engine for KV that leaves its devices; default: none',
   ),
   kvDiskPath: setting(
     text('folder'),
     UNSET,
     'folder on a disk behind that memory, for encrypted KV; default: none. Gone with the process',
   ),
-  kvDiskSize: setting(number(0.001, 2 ** 24), 64, 'GiB of that disk to use'),
+  kvDiskSize: setting(number(0.001, 2 ** 24), 64, 'GiB of that disk for each engine'),
   kvTierPolicy: setting(
     oneOf(...TIER_POLICY_NAMES),
     'priced',

@@ -112,13 +112,6 @@ function tiersOf(settings: Settings): EngineLimits['tiers'] {
       '--kv-disk-path: KV goes to disk by way of host memory; give it --kv-offloading-size, too',
     );
   }
-  if (settings.dataParallelSize > 1) {
-    throw new UsageError(
-      'bad-value',
-      '--kv-offloading-size is not to be had with --data-parallel-size: start as many servers ' +
-        'behind `bridgekeeper gateway`, each with memory of its own',
-    );
-  }
   if (!settings.enablePrefixCaching) {
     throw new UsageError(
       'bad-value',
