@@ -457,21 +457,24 @@ test('a spill waits for the budget and is taken later', async () => {
 });
 
 describe('when it is cancelled', () => {
-  test('a restore writes no page, and its pages are the next owner’s', async () => {
-    const bench = await Bench.open();
-    bench.write(0, 1);
+  test.each([
+    ['contexts', ONE],
+    ['all parts', ALL],
+  ])('a restore of %s writes nothing, and its places are the next owner’s', async (_, parts) => {
+    const bench = await Bench.open({ parts });
+    bench.writeAll(0, 1);
     spillAll(bench, bench.moves(0, 0, 1));
     await bench.end();
     for (const when of ['before it is queued', 'while it crosses', 'when it has come']) {
-      bench.write(5, 2);
+      bench.writeAll(5, 2);
       const id = bench.mover.restore({ tenant: 'a', moves: bench.moves(5, 0, 1), from: 'host' });
       if (when !== 'before it is queued') bench.mover.queueMoves();
       if (when === 'when it has come') await bench.mover.idle();
       bench.mover.cancel(id);
-      bench.write(5, 3);
+      bench.writeAll(5, 3);
       bench.mover.queueMoves();
       expect([when, await bench.end()]).toEqual([when, []]);
-      expect((await bench.pages())[5]).toEqual(bytesOf(3));
+      await bench.expectAll([[5, 3]]);
     }
   });
 
