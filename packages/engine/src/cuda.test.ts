@@ -149,12 +149,38 @@ describe.each(hasCompiler ? ['stub GPU'] : [])('on a %s', () => {
     const options = { driverPath, kernelCacheFolder: join(folder, 'kernels') };
     const device =
       gpus === 1 ? splitDevice(await openCudaDevice(options), 2) : await openCudaRanks(2, options);
-    const prepared = await prepareModel({ ...small(device), dummy: false, maxRows: 2 });
+    const hostBytes = 4 * 2 ** 20;
+    const disk = { folder, bytes: hostBytes };
+    const tiers = { hostBytes, disk, spillLaneShare: 1, policy: 'lru' } as const;
+    const prepared = await prepareModel({ ...small(device), dummy: false, maxRows: 2, tiers });
     expect(prepared.loaded.bytes).toBeLessThan(prepared.memory.weightBytes * 1.01);
     const setting = { batch: 2, contextTokens: 8, repeats: 1, steps: 4 };
     const { graphLaunches } = device.counters();
     await measureDecode(device, prepared, setting);
     expect(device.counters().graphLaunches).toBeGreaterThan(graphLaunches);
+
+    const { mover, host, close } = prepared.tiers!;
+    await host.grow();
+    const moves = [0, 1, 2].map((slot) => {
+      return { part: 'context', slot, page: slot, key: `${slot}` } as const;
+    });
+    expect(mover.spill({ tenant: 'a', moves })).toBe(3);
+    mover.queueMoves();
+    const demotions = moves.map(({ part, slot, key }) => {
+      return { part, hostSlot: slot, diskSlot: slot, key } as const;
+    });
+    mover.demote('a', demotions);
+    await mover.idle();
+    const pageBytes = prepared.parts.buffers.kv.bytes / prepared.shape.kvPages;
+    for (const from of ['host', 'disk'] as const) {
+      mover.settled();
+      mover.restore({ tenant: 'a', moves, from });
+      mover.queueMoves();
+      await mover.idle();
+      // Each rank's half of three pages.
+      expect(mover.settled()).toMatchObject([{ kind: 'restored', bytes: 2 * 3 * pageBytes }]);
+    }
+    await close();
     // Behind one that waits, a GPU's other copies stand still, and with them what it waits for.
     expect(stub.read('peerCopies')).toBe(0);
     await device.close();
