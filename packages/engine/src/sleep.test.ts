@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { profileLaw, referenceProfile } from '@bridgekeeper/bridge';
-import { openCpuDevice, openModelDevice, VirtualClock } from '@bridgekeeper/device';
+import { openCpuDevice, openModelDevice, splitDevice, VirtualClock } from '@bridgekeeper/device';
 import { describe, expect, test } from 'vitest';
 import type { EngineOptions } from './create.ts';
 import type { Engine } from './engine.ts';
@@ -13,8 +13,12 @@ import { engineOptions, generate, request, withEngine } from './testing/run.ts';
 const SLEEP: SleepRequest = { level: 1, mode: 'wait', keepsKv: false };
 const STORY = Array.from({ length: 40 }, (_, i) => 20 + ((i * 31) % 300));
 
-async function cpuOptions(overrides: Partial<EngineOptions> = {}): Promise<EngineOptions> {
-  return engineOptions(await openCpuDevice({ law: null, threads: 1 }), {
+async function cpuOptions(
+  overrides: Partial<EngineOptions> = {},
+  ranks = 1,
+): Promise<EngineOptions> {
+  const alone = await openCpuDevice({ law: null, threads: 1 });
+  return engineOptions(ranks === 1 ? alone : splitDevice(alone, ranks), {
     maxRows: 4,
     availableHostBytes: () => 2 ** 40,
     ...overrides,
@@ -32,13 +36,15 @@ const weightsCrossed = (engine: Engine, wanted: 'h2d' | 'd2h') =>
     .reduce((sum, { bytes }) => sum + bytes, 0);
 
 describe.each([
-  [1, false],
-  [1, true],
-  [2, false],
-  [2, true],
-] as const)('a sleep of level %d, KV kept: %s', (level, keepsKv) => {
+  [1, false, 1],
+  [1, true, 1],
+  [2, false, 1],
+  [2, true, 1],
+  [1, false, 2],
+  [2, true, 2],
+] as const)('a sleep of level %d, KV kept: %s, on %d ranks', (level, keepsKv, ranks) => {
   test('frees the memory, and the answers after it are those of before', async () => {
-    const options = await cpuOptions();
+    const options = await cpuOptions({}, ranks);
     const allocated = () => options.device.counters().allocatedBytes;
     await withEngine(options, async (engine) => {
       const { kvBytes } = engine.card.memory;
@@ -47,8 +53,8 @@ describe.each([
       const awakeBytes = allocated();
       await engine.sleep({ ...SLEEP, level, keepsKv });
       expect(engine.isAsleep).toBe(true);
-      const freedBytes = engine.card.weightBytes + (keepsKv ? 0 : kvBytes);
-      expect(awakeBytes - allocated()).toBe(freedBytes);
+      const { weightBytes } = engine.card;
+      expect(awakeBytes - allocated()).toBe(ranks * (weightBytes + (keepsKv ? 0 : kvBytes)));
       expect(() => engine.submit(request('r', STORY), () => undefined)).toThrow(/asleep/);
       await engine.sleep(SLEEP);
       await engine.wakeUp();

@@ -57,11 +57,12 @@ export class Sleeper {
   readonly #parts: SleeperParts;
   /** What holds the weights on the device; empty while they are not there. */
   #arenas: readonly DeviceBuffer[];
-  /** A copy of each arena. */
-  #copies: readonly HostBuffer[] | null = null;
+  /** By rank: a copy of what it has of each arena. */
+  #copies: readonly (readonly HostBuffer[])[] | null = null;
   #level: 0 | 1 | 2 = 0;
   #hasKv = true;
-  #stream: Stream | null = null;
+  /** By rank: what its crossings are queued on. */
+  #streams: readonly Stream[] = [];
 
   constructor(parts: SleeperParts) {
     this.#parts = parts;
@@ -76,9 +77,6 @@ export class Sleeper {
   /** Throws EngineError `sleep-refused`, and then nothing has changed. */
   async sleep({ level, keepsKv }: Pick<SleepRequest, 'level' | 'keepsKv'>): Promise<void> {
     const { device, runner, parts, tree, reload } = this.#parts;
-    if (device.info.ranks > 1) {
-      throw refused('what several GPUs hold each of a model is not put aside yet');
-    }
     if (level === 2 && reload === null) {
       throw refused('an encrypted model is not read again: its key was erased. Use level 1');
     }
@@ -109,7 +107,7 @@ export class Sleeper {
         this.#arenas = again.buffers;
         parts.weights = again.weights;
       } else {
-        const bytes = copies.map((copy) => copy.bytes.length);
+        const bytes = copies[0]!.map((copy) => copy.bytes.length);
         this.#arenas = allocateAll(device, bytes, (at) => `weights ${at}`);
         parts.weights = loaded.over(this.#arenas);
       }
@@ -136,10 +134,11 @@ export class Sleeper {
     }
   }
 
-  /** Nothing is left of a copy that did not come to its end. */
-  async #copyDown(): Promise<readonly HostBuffer[]> {
+  /** Nothing is left of copies that did not all come to their ends. */
+  async #copyDown(): Promise<readonly (readonly HostBuffer[])[]> {
     const { device, availableHostBytes } = this.#parts;
-    const bytes = this.#arenas.reduce((sum, arena) => sum + arena.bytes, 0);
+    const ofRank = this.#arenas.reduce((sum, arena) => sum + arena.bytes, 0);
+    const bytes = ofRank * device.ranks.length;
     const availableBytes = availableHostBytes();
     if (bytes + HOST_RESERVE_BYTES > availableBytes) {
       throw refused(
@@ -147,48 +146,66 @@ export class Sleeper {
           `${HOST_RESERVE_BYTES} are left to others: use level 2`,
       );
     }
-    const copies: HostBuffer[] = [];
+    const copies: HostBuffer[][] = device.ranks.map(() => []);
     try {
-      for (const arena of this.#arenas) {
-        copies.push(device.allocateHost(arena.bytes, 'pinned', `copy of ${arena.label}`));
-        // Pinning a gibibyte takes half a second: messages get their turn.
-        await device.breathe();
+      for (const [index, rank] of device.ranks.entries()) {
+        for (const { bytes, label } of this.#arenas) {
+          copies[index]!.push(rank.device.allocateHost(bytes, 'pinned', `copy of ${label}`));
+          // Pinning a gibibyte takes half a second: messages get their turn.
+          await device.breathe();
+        }
       }
       await this.#cross('d2h', copies);
       return copies;
     } catch (error) {
-      for (const copy of copies) device.freeHost(copy);
+      this.#free(copies);
       throw isShort(error) ? refused('no more host memory can be pinned', error) : error;
     }
   }
 
-  /** Each arena to its copy, or back. */
-  async #cross(direction: Direction, copies: readonly HostBuffer[]): Promise<void> {
+  /** Each arena to its copy, or back: on all ranks at once, each by lanes of its own. */
+  async #cross(direction: Direction, copies: readonly (readonly HostBuffer[])[]): Promise<void> {
     const { device, traffic, contexts } = this.#parts;
-    this.#stream ??= device.createStream('sleep');
-    const stream = this.#stream;
-    const route = await traffic.bulkRoute(contexts);
+    const { ranks } = device;
+    if (this.#streams.length === 0) {
+      this.#streams = ranks.map((rank) => rank.device.createStream('sleep'));
+    }
+    const routes = await Promise.all(
+      ranks.map((rank, index) => {
+        const own = ranks.length === 1 ? traffic : traffic.ofRank(rank.device, index);
+        return own.bulkRoute(contexts);
+      }),
+    );
     const crossings = await Promise.allSettled(
-      this.#arenas.map((arena, at) =>
-        route.cross({
-          direction,
-          device: slice(arena),
-          host: copies[at]!,
-          hostOffsetBytes: 0,
-          stream,
-          purpose: 'weights',
-          tenant: SHARED_TENANT,
-        }),
+      ranks.flatMap(({ part }, index) =>
+        this.#arenas.map((arena, at) =>
+          routes[index]!.cross({
+            direction,
+            device: slice(part(arena)),
+            host: copies[index]![at]!,
+            hostOffsetBytes: 0,
+            stream: this.#streams[index]!,
+            purpose: 'weights',
+            tenant: SHARED_TENANT,
+          }),
+        ),
       ),
     );
-    await stream.synchronize();
+    await Promise.all(this.#streams.map((stream) => stream.synchronize()));
     await traffic.closeReserved();
     for (const crossing of crossings) if (crossing.status === 'rejected') throw crossing.reason;
   }
 
   #freeCopies(): void {
-    for (const copy of this.#copies ?? []) this.#parts.device.freeHost(copy);
+    this.#free(this.#copies ?? []);
     this.#copies = null;
+  }
+
+  #free(copies: readonly (readonly HostBuffer[])[]): void {
+    const { ranks } = this.#parts.device;
+    for (const [index, own] of copies.entries()) {
+      for (const copy of own) ranks[index]!.device.freeHost(copy);
+    }
   }
 }
 
