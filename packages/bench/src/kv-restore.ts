@@ -381,7 +381,12 @@ class RestoreBench {
     await naive.host.grow();
     const { mover } = naive;
     const moves = groups.flatMap((_, group) =>
-      Array.from({ length: pages }, (_, page) => ({ group, page, slot: page, key: '' })),
+      Array.from({ length: pages }, (_, page) => ({
+        part: (['context', 'window', 'state'] as const)[group]!,
+        page,
+        slot: page,
+        key: '',
+      })),
     );
     for (let taken = 0; taken < moves.length; await mover.idle()) {
       taken += mover.spill({ tenant: TENANT, moves: moves.slice(taken) });
@@ -444,15 +449,18 @@ class RestoreBench {
     const { mover } = tiers!;
     const count = this.#prefix.length / shape.pageTokens;
     const pages = tree.take(count);
-    const moves = pages.map((page, slot) => ({ group: 0, page, slot, key: '' }));
+    const moves = pages.map((page, slot) => ({ part: 'context' as const, page, slot, key: '' }));
     mover.restore({ tenant: TENANT, moves, from: 'host' });
     mover.queueMoves();
     await mover.idle();
     tree.release({
       request: { tenant: TENANT },
       length: 0,
+      promptLength: 0,
+      lastPosition: 0,
       tokens: () => new Uint32Array(),
       pages,
+      window: { pages: [], first: 0, reserved: 0 },
       pageKeys: [],
       nodes: [],
       published: 0,

@@ -95,11 +95,16 @@ describe.each(hasCompiler ? ['stub GPU'] : [])('on a %s', () => {
       const pageBytes = mover.partBytes[0]!;
       const pages = Uint8Array.from({ length: 3 * pageBytes }, (_, i) => (i * 7) >> 3);
       await traffic.upload(pages, slice(kvSpills));
-      const moves = [0, 1, 2].map((slot) => ({ group: 0, slot, page: slot, key: `${slot}` }));
+      const moves = [0, 1, 2].map((slot) => ({
+        part: 'context' as const,
+        slot,
+        page: slot,
+        key: `${slot}`,
+      }));
       expect(mover.spill({ tenant: 'a', moves })).toBe(3);
       mover.queueMoves();
       const demotions = moves.map(({ slot, key }) => {
-        return { group: 0, hostSlot: slot, diskSlot: 2 - slot, key };
+        return { part: 'context' as const, hostSlot: slot, diskSlot: 2 - slot, key };
       });
       mover.demote('a', demotions);
       const arrived = async () => {

@@ -216,7 +216,7 @@ export class Engine implements EngineClient {
         pages: window.pages,
         held: tree.window!.held,
       },
-      places: [kvPages, slots?.host[0] ?? 0, slots?.disk[0] ?? 0],
+      places: [kvPages, slots?.host.context ?? 0, slots?.disk.context ?? 0],
       hostReadyBytes: tiers?.host.readyBytes ?? 0,
       spillQueueNs: queue.spillNs,
       restoreQueueNs: queue.restoreNs,

@@ -101,8 +101,11 @@ function sequenceOf(tenant: string, ids: readonly number[]): PagedSequence {
   return {
     request: { tenant },
     length: ids.length + 1,
+    promptLength: ids.length + 1,
+    lastPosition: ids.length + 1,
     tokens: () => new Uint32Array(0),
     pages: [],
+    window: { pages: [], first: 0, reserved: 0 },
     pageKeys: ids.map(String),
     nodes: [],
     published: 0,
@@ -116,7 +119,7 @@ function sequenceOf(tenant: string, ids: readonly number[]): PagedSequence {
 
 /** Moves nothing and counts: what is asked for has happened at once. */
 class MeteringMover implements Mover {
-  readonly groups = [{ layers: [0], windowTokens: 0 }];
+  readonly parts = ['context'] as const;
   readonly pagesTogether = 1;
   readonly slots: Mover['slots'];
   spilledPages = 0;
@@ -125,7 +128,7 @@ class MeteringMover implements Mover {
   #restores = 0;
 
   constructor(hostPages: number) {
-    this.slots = { host: [hostPages], disk: [0] };
+    this.slots = { host: { context: hostPages }, disk: {} };
   }
 
   spill: Mover['spill'] = ({ moves }) => {

@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import { KV_PARTS } from '../kv/tiers/movement.ts';
 import { DiskMeter } from './disk-meter.ts';
 import { DiskStore } from './disk-store.ts';
 import type { SealFailure } from './sealed-slots.ts';
@@ -28,14 +29,15 @@ function opened() {
   const thread = new SlowThread();
   const meter = new DiskMeter(() => 0);
   const disk = new DiskStore({ thread, partBytes: [16, 8], pages: 1000, meter });
-  const write = (slot: number, group = 0) => disk.write('a', `k${slot}`, { group, slot }, host);
+  const write = (slot: number, group = 0) =>
+    disk.write('a', `k${slot}`, { part: KV_PARTS[group]!, slot }, host);
   return { thread, disk, write };
 }
 
 test('a read waits for no more than the writes that the disk was given', async () => {
   const { thread, disk, write } = opened();
   for (let slot = 0; slot < 20; slot++) void write(slot);
-  void disk.read('a', 'k', { group: 0, slot: 99 }, host);
+  void disk.read('a', 'k', { part: 'context', slot: 99 }, host);
   expect(thread.asked.map(({ kind }) => kind)).toEqual(['write', 'write', 'read']);
   await thread.endFirst();
   expect(thread.asked.at(-1)).toMatchObject({ kind: 'write', position: 2 * 16 });

@@ -1,5 +1,5 @@
 import type { HostHandle } from '@bridgekeeper/device';
-import type { MoveFailure, StoredPart } from '../kv/tiers/movement.ts';
+import { KV_PARTS, type MoveFailure, type StoredPart } from '../kv/tiers/movement.ts';
 import type { DiskMeter } from './disk-meter.ts';
 import type { SealFailure } from './sealed-slots.ts';
 import type { StoreThread } from './store-thread.ts';
@@ -93,12 +93,12 @@ export class DiskStore {
     part: StoredPart,
     { handle, offsetBytes }: HostPart,
   ): Promise<SealFailure | null> {
-    const bytes = this.#partBytes[part.group]!;
+    const bytes = this.#partBytes[KV_PARTS.indexOf(part.part)]!;
     const end = this.meter.begin(kind, bytes);
     const failure = await this.#thread.do({
       kind,
       position: this.#position(part),
-      identity: { tenant, group: part.group, key },
+      identity: { tenant, group: KV_PARTS.indexOf(part.part), key },
       host: handle,
       hostOffsetBytes: offsetBytes,
       bytes,
@@ -107,7 +107,8 @@ export class DiskStore {
     return failure;
   }
 
-  #position({ group, slot }: StoredPart): number {
+  #position({ part, slot }: StoredPart): number {
+    const group = KV_PARTS.indexOf(part);
     return this.#starts[group]! + slot * this.#partBytes[group]!;
   }
 }

@@ -13,7 +13,7 @@ import {
 } from '@bridgekeeper/device';
 import fc from 'fast-check';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
-import type { KvGroup, PageMove, Settled } from '../kv/tiers/movement.ts';
+import { KV_PARTS, type PageMove, type Settled } from '../kv/tiers/movement.ts';
 import type { Route } from '../traffic/route.ts';
 import { Traffic } from '../traffic/traffic.ts';
 import { DiskMeter } from './disk-meter.ts';
@@ -30,9 +30,11 @@ const PAGES = 24;
 const HOST_PAGES = 16;
 const DISK_PAGES = 8;
 const CONTENTS = 40;
-const ONE: readonly KvGroup[] = [{ layers: [0, 1, 2, 3], windowTokens: 0 }];
+const ONE: readonly { readonly layers: readonly number[]; readonly windowTokens?: number }[] = [
+  { layers: [0, 1, 2, 3], windowTokens: 0 },
+];
 /** As gpt-oss has them: windows in every other layer. */
-const TWO: readonly KvGroup[] = [
+const TWO: readonly { readonly layers: readonly number[]; readonly windowTokens?: number }[] = [
   { layers: [1, 3], windowTokens: 0 },
   { layers: [0, 2], windowTokens: 128 },
 ];
@@ -60,7 +62,10 @@ afterEach(async () => {
 });
 
 interface BenchOptions {
-  readonly groups?: readonly KvGroup[];
+  readonly groups?: readonly {
+    readonly layers: readonly number[];
+    readonly windowTokens?: number;
+  }[];
   readonly stagingPages?: number;
   readonly crossingPages?: number;
   readonly share?: number;
@@ -76,7 +81,10 @@ class Bench {
   readonly route: Route;
   readonly stream: Stream;
   readonly crossed: CrossingRecord[];
-  readonly groups: readonly KvGroup[];
+  readonly groups: readonly {
+    readonly layers: readonly number[];
+    readonly windowTokens?: number;
+  }[];
   readonly #kv: Slice;
   readonly #contents: Slice;
   readonly #seen: Slice;
@@ -199,7 +207,12 @@ class Bench {
 
   /** Every group's part of a page, to or from slots of this number. */
   moves(page: number, slot: number, content: number): PageMove[] {
-    return this.groups.map((_, group) => ({ group, slot, page, key: keyOf(content) }));
+    return this.groups.map((_, group) => ({
+      part: KV_PARTS[group]!,
+      slot,
+      page,
+      key: keyOf(content),
+    }));
   }
 
   /** Waits for as much as is under way, and takes what came of it. */
@@ -235,13 +248,13 @@ describe.each([
     for (let page = 0; page < 5; page++) bench.write(page, page);
     const spilled = [0, 1, 2, 3, 4].flatMap((page) => bench.moves(page, page + 3, page));
     // By group, as neighbours of one prefix come.
-    spilled.sort((a, b) => a.group - b.group);
+    spilled.sort((a, b) => KV_PARTS.indexOf(a.part) - KV_PARTS.indexOf(b.part));
     expect(spillAll(bench, spilled)).toBe(spilled.length);
     for (let page = 0; page < 5; page++) bench.write(page, 30);
     const out = await bench.end();
     expect(out.every(({ kind }) => kind === 'spilled')).toBe(true);
     const moves = [0, 1, 2, 3, 4].flatMap((i) => bench.moves(10 + i, i + 3, i));
-    moves.sort((a, b) => a.group - b.group);
+    moves.sort((a, b) => KV_PARTS.indexOf(a.part) - KV_PARTS.indexOf(b.part));
     const id = restoreAll(bench, moves);
     const bytes = 5 * PAGE_BYTES;
     expect(await bench.end()).toMatchObject([{ kind: 'restored', id, isComplete: true, bytes }]);
@@ -257,7 +270,7 @@ describe.each([
     bench.write(1, 7);
     spillAll(bench, bench.moves(1, 2, 7));
     const demotions = groups.map((_, group) => ({
-      group,
+      part: KV_PARTS[group]!,
       hostSlot: 2,
       diskSlot: 5,
       key: keyOf(7),
@@ -284,7 +297,7 @@ test('what comes from disk is due later, by what the disk takes for all before i
   }
   await bench.end();
   const demotions = [0, 1].map((slot) => {
-    return { group: 0, hostSlot: slot, diskSlot: slot, key: keyOf(slot) };
+    return { part: 'context' as const, hostSlot: slot, diskSlot: slot, key: keyOf(slot) };
   });
   bench.mover.demote('a', demotions);
   await bench.end();
@@ -475,7 +488,7 @@ describe('faults', () => {
     );
     const moves = [0, 1, 2].flatMap((slot) => bench.moves(0, slot, 1));
     expect(spillAll(bench, moves)).toBe(3);
-    const lost = [{ group: 0, slot: 1 }];
+    const lost = [{ part: 'context' as const, slot: 1 }];
     expect(await bench.end()).toContainEqual({
       kind: 'slots-lost',
       store: 'host',
@@ -508,7 +521,7 @@ describe('faults', () => {
     bench.write(0, 1);
     await bench.route.lanes[0]!.close();
     spillAll(bench, bench.moves(0, 5, 1));
-    const lost = [{ group: 0, slot: 5 }];
+    const lost = [{ part: 'context' as const, slot: 5 }];
     expect(await bench.end()).toEqual([
       { kind: 'slots-lost', store: 'host', failure: 'lane-lost', lost },
     ]);
@@ -525,12 +538,19 @@ describe('faults', () => {
     spillAll(bench, bench.moves(0, 5, 2));
     // Asked for while nobody knows yet.
     const id = restoreAll(bench, bench.moves(9, 5, 2));
-    bench.mover.demote('a', [{ group: 0, hostSlot: 5, diskSlot: 0, key: keyOf(2) }]);
-    const part = { group: 0, slot: 5 };
+    bench.mover.demote('a', [
+      { part: 'context' as const, hostSlot: 5, diskSlot: 0, key: keyOf(2) },
+    ]);
+    const part = { part: 'context' as const, slot: 5 };
     expect(await bench.end()).toEqual([
       { kind: 'slots-lost', store: 'host', failure: 'lane-lost', lost: [part] },
       { kind: 'restore-failed', id, failure: 'lane-lost', lost: [part] },
-      { kind: 'slots-lost', store: 'disk', failure: 'lane-lost', lost: [{ group: 0, slot: 0 }] },
+      {
+        kind: 'slots-lost',
+        store: 'disk',
+        failure: 'lane-lost',
+        lost: [{ part: 'context' as const, slot: 0 }],
+      },
     ]);
     expect(cross).toHaveBeenCalledTimes(1);
     expect((await bench.pages())[9]).toEqual(bytesOf(3));
@@ -542,7 +562,7 @@ describe('faults', () => {
     bench.write(1, 2);
     spillAll(bench, [...bench.moves(0, 0, 1), ...bench.moves(1, 1, 2)]);
     const demotion = (hostSlot: number, diskSlot: number, content: number) => ({
-      group: 0,
+      part: 'context' as const,
       hostSlot,
       diskSlot,
       key: keyOf(content),
@@ -559,12 +579,12 @@ describe('faults', () => {
     bench.write(9, 3);
     for (const { tenant, move } of asked) {
       const id = restoreAll(bench, [move], 'disk', tenant);
-      const lost = [{ group: 0, slot: move.slot }];
+      const lost = [{ part: 'context' as const, slot: move.slot }];
       const failed = { kind: 'restore-failed', id, failure: 'not-authentic', lost };
       expect(await bench.end()).toEqual([failed]);
     }
     expect((await bench.pages())[9]).toEqual(bytesOf(3));
-    bench.mover.drop('disk', [{ group: 0, slot: 0 }]);
+    bench.mover.drop('disk', [{ part: 'context' as const, slot: 0 }]);
     restoreAll(bench, [right!], 'disk');
     expect(await bench.end()).toMatchObject([{ failure: 'not-authentic' }]);
     restoreAll(bench, bench.moves(9, 1, 2), 'disk');
@@ -582,7 +602,9 @@ describe('faults', () => {
     spillAll(bench, bench.moves(0, 0, 1));
     await bench.end();
     await bench.thread.close();
-    bench.mover.demote('a', [{ group: 0, hostSlot: 0, diskSlot: 0, key: keyOf(1) }]);
+    bench.mover.demote('a', [
+      { part: 'context' as const, hostSlot: 0, diskSlot: 0, key: keyOf(1) },
+    ]);
     expect(await bench.end()).toMatchObject([{ kind: 'slots-lost', failure: 'disk-failed' }]);
     const id = restoreAll(bench, bench.moves(3, 0, 1), 'disk');
     expect(await bench.end()).toMatchObject([{ id, failure: 'disk-failed' }]);
@@ -681,7 +703,7 @@ test('every page holds what it should, whatever moves, in any order', async () =
             const key = keyOf(content);
             mover.demote(
               'a',
-              groups.map((_, group) => ({ group, hostSlot, diskSlot, key })),
+              groups.map((_, group) => ({ part: KV_PARTS[group]!, hostSlot, diskSlot, key })),
             );
             disk.set(diskSlot, content);
           } else if (each.kind === 'cancel') {

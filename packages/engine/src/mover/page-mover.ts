@@ -9,19 +9,20 @@ import {
   type Stream,
   slice,
 } from '@bridgekeeper/device';
-import type {
-  Demotion,
-  KvGroup,
-  MoveFailure,
-  Mover,
-  MoverQueue,
-  MoveSpan,
-  PageMove,
-  RestoreId,
-  RestoreRequest,
-  Settled,
-  StoredPart,
-  StoreName,
+import {
+  type Demotion,
+  KV_PARTS,
+  type KvPart,
+  type MoveFailure,
+  type Mover,
+  type MoverQueue,
+  type MoveSpan,
+  type PageMove,
+  type RestoreId,
+  type RestoreRequest,
+  type Settled,
+  type StoredPart,
+  type StoreName,
 } from '../kv/tiers/movement.ts';
 import type { Route } from '../traffic/route.ts';
 import type { DiskStore } from './disk-store.ts';
@@ -34,7 +35,7 @@ import { type RingPart, StagingRing } from './staging-ring.ts';
 export interface PageGeometry {
   readonly pageBytes: number;
   readonly layers: number;
-  readonly groups: readonly KvGroup[];
+  readonly groups: readonly { readonly layers: readonly number[] }[];
 }
 
 export interface PageMoverOptions {
@@ -118,8 +119,9 @@ interface Restore {
  * them.
  */
 export class PageMover implements Mover {
-  readonly groups: readonly KvGroup[];
-  readonly slots: Readonly<Record<StoreName, readonly number[]>>;
+  readonly groups: PageGeometry['groups'];
+  readonly parts: readonly KvPart[];
+  readonly slots: Mover['slots'];
   readonly #options: PageMoverOptions;
   readonly pagesTogether: number;
   /** Bytes of one page's part, by group. */
@@ -151,7 +153,10 @@ export class PageMover implements Mover {
     const { device, geometry, host, disk, bounces } = options;
     this.#options = options;
     this.groups = geometry.groups;
-    this.slots = { host: host.slots, disk: disk?.slots ?? geometry.groups.map(() => 0) };
+    this.parts = KV_PARTS.slice(0, this.groups.length);
+    const slotsOf = (slots: readonly number[]) =>
+      Object.fromEntries(this.parts.map((part, index) => [part, slots[index]!]));
+    this.slots = { host: slotsOf(host.slots), disk: slotsOf(disk?.slots ?? []) };
     this.partBytes = partBytesOf(geometry);
     this.pagesTogether = Math.max(1, Math.floor(options.crossingBytes / geometry.pageBytes));
     this.#spillRing = new StagingRing(options.spillStaging.bytes);
@@ -181,7 +186,7 @@ export class PageMover implements Mover {
     const lost: StoredPart[] = [];
     let taken = 0;
     for (const move of moves) {
-      const place = this.#laneFailure !== null ? 'later' : host.place(move.group, move.slot);
+      const place = this.#laneFailure !== null ? 'later' : host.place(groupOf(move), move.slot);
       if (place === 'never') {
         lost.push(partOf(move));
         this.#order.wrote('host', move, false);
@@ -195,7 +200,7 @@ export class PageMover implements Mover {
   /** Takes a spill, if there is room for it in staging and lane time. */
   #ask(tenant: string, move: PageMove, place: HostPlace): boolean {
     const { meter, budget, device, crossingBytes } = this.#options;
-    const bytes = this.partBytes[move.group]!;
+    const bytes = this.partBytes[groupOf(move)]!;
     // Parts of different sizes may leave the end of the ring unused, once.
     const wastedBytes = this.groups.length > 1 ? Math.max(...this.partBytes) : 0;
     const usedBytes = this.#spillRing.usedBytes + this.#askedBytes + wastedBytes;
@@ -216,7 +221,7 @@ export class PageMover implements Mover {
   #batches(): Batch[] {
     const { crossingBytes } = this.#options;
     const asked = this.#asked.sort(
-      (a, b) => a.epoch - b.epoch || a.move.group - b.move.group || a.move.slot - b.move.slot,
+      (a, b) => a.epoch - b.epoch || groupOf(a.move) - groupOf(b.move) || a.move.slot - b.move.slot,
     );
     this.#asked = [];
     this.#askedBytes = 0;
@@ -229,7 +234,7 @@ export class PageMover implements Mover {
         last !== undefined &&
         last.epoch === spill.epoch &&
         last.tenant === tenant &&
-        last.move.group === move.group &&
+        last.move.part === move.part &&
         last.place.host === place.host &&
         last.place.offsetBytes + bytes === place.offsetBytes &&
         batch!.staged.bytes + bytes <= crossingBytes &&
@@ -247,13 +252,13 @@ export class PageMover implements Mover {
 
   demote(tenant: string, demotions: readonly Demotion[]): void {
     this.#epoch += 1;
-    for (const { group, hostSlot, diskSlot, key } of demotions) {
+    for (const { part, hostSlot, diskSlot, key } of demotions) {
       const uses = [
-        this.#order.begin('host', { group, slot: hostSlot }),
-        this.#order.begin('disk', { group, slot: diskSlot }),
+        this.#order.begin('host', { part, slot: hostSlot }),
+        this.#order.begin('disk', { part, slot: diskSlot }),
       ];
-      const from = { group, slot: hostSlot };
-      this.#run(this.#demote(tenant, key, from, { group, slot: diskSlot }, uses));
+      const from = { part, slot: hostSlot };
+      this.#run(this.#demote(tenant, key, from, { part, slot: diskSlot }, uses));
     }
   }
 
@@ -266,7 +271,7 @@ export class PageMover implements Mover {
   ): Promise<void> {
     const { host, disk, device } = this.#options;
     await beforeAll(uses);
-    const place = host.place(from.group, from.slot);
+    const place = host.place(groupOf(from), from.slot);
     let failure: MoveFailure | null = 'disk-failed';
     if (this.#order.isBroken('host', from)) failure = 'lane-lost';
     else if (disk !== null && typeof place === 'object') {
@@ -313,19 +318,20 @@ export class PageMover implements Mover {
   /** Puts neighbours in the store together, as far as one crossing should go. */
   #runsOf(from: StoreName, unsorted: readonly PageMove[]): Run[] {
     const { host, crossingBytes, meter } = this.#options;
-    const moves = [...unsorted].sort((a, b) => a.group - b.group || a.slot - b.slot);
+    const moves = [...unsorted].sort((a, b) => groupOf(a) - groupOf(b) || a.slot - b.slot);
     const runs: Run[] = [];
     let first = 0;
     while (first < moves.length) {
-      const { group, slot } = moves[first]!;
+      const { part, slot } = moves[first]!;
+      const group = KV_PARTS.indexOf(part);
       const bytes = this.partBytes[group]!;
-      const placeOf = ({ group, slot }: StoredPart) => {
-        const place = from === 'host' ? host.place(group, slot) : null;
+      const placeOf = (stored: StoredPart) => {
+        const place = from === 'host' ? host.place(groupOf(stored), stored.slot) : null;
         return typeof place === 'object' ? place : null;
       };
-      const place = placeOf({ group, slot });
+      const place = placeOf({ part, slot });
       const isNext = (move: PageMove, count: number) => {
-        if (move.group !== group || (count + 1) * bytes > crossingBytes) return false;
+        if (move.part !== part || (count + 1) * bytes > crossingBytes) return false;
         const there = placeOf(move);
         if (place === null || there === null) return place === there;
         const offsetBytes = place.offsetBytes + count * bytes;
@@ -488,7 +494,7 @@ export class PageMover implements Mover {
     if (this.#asked.length > 0) {
       const batches = this.#batches();
       for (const { staged, spills } of batches) {
-        this.#launchParts('gather-pages', spills[0]!.move.group, spills.map(moveOf), staged);
+        this.#launchParts('gather-pages', groupOf(spills[0]!.move), spills.map(moveOf), staged);
       }
       stream.record(this.#event);
       this.#spills.wait(this.#event);
@@ -699,8 +705,12 @@ function within({ buffer, offsetBytes }: Slice, part: RingPart): CopyRequest['de
 
 const moveOf = ({ move }: Spill) => move;
 
-function partOf({ group, slot }: StoredPart): StoredPart {
-  return { group, slot };
+function groupOf({ part }: StoredPart): number {
+  return KV_PARTS.indexOf(part);
+}
+
+function partOf({ part, slot }: StoredPart): StoredPart {
+  return { part, slot };
 }
 
 async function beforeAll(uses: readonly SlotUse[]): Promise<void> {

@@ -14,8 +14,8 @@ export class SlotOrder {
   readonly #last = new Map<string, Promise<void>>();
   readonly #broken = new Set<string>();
 
-  begin(store: StoreName, { group, slot }: StoredPart): SlotUse {
-    const id = idOf(store, { group, slot });
+  begin(store: StoreName, { part, slot }: StoredPart): SlotUse {
+    const id = idOf(store, { part, slot });
     const before = this.#last.get(id) ?? null;
     let resolve = () => {};
     const ended = new Promise<void>((done) => {
@@ -42,6 +42,6 @@ export class SlotOrder {
   }
 }
 
-function idOf(store: StoreName, { group, slot }: StoredPart): string {
-  return `${store} ${group} ${slot}`;
+function idOf(store: StoreName, { part, slot }: StoredPart): string {
+  return `${store} ${part} ${slot}`;
 }

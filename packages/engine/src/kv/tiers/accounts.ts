@@ -1,4 +1,5 @@
 import { NOWHERE, type PageNode, RECOMPUTED_FOR, type RecomputedFor } from '../page-node.ts';
+import type { KvPart, StoreName } from './movement.ts';
 
 /** What became of one tenant's pages. Counts of pages. */
 export interface TierCounters {
@@ -25,6 +26,35 @@ export interface TierCounters {
 
 export type Tally = Exclude<keyof TierCounters, 'resident' | 'hits' | 'recomputed'>;
 
+/** What nodes have beside their pages: what windowed layers keep of them, and states of rows. */
+export type SidePart = Exclude<KvPart, 'context'>;
+
+/** In the order of `PartCounters.resident`. */
+export const STORES: readonly StoreName[] = ['host', 'disk'];
+
+/** What became of all parts of one kind. Counts of parts. */
+export interface PartCounters {
+  /** In host memory and on disk now. */
+  readonly resident: number[];
+  spilled: number;
+  demoted: number;
+  restored: number;
+  /** Given up without being written: not worth it, or no slot for it. */
+  avoided: number;
+  refused: number;
+  lost: number;
+}
+
+const noParts = (): PartCounters => ({
+  resident: [0, 0],
+  spilled: 0,
+  demoted: 0,
+  restored: 0,
+  avoided: 0,
+  refused: 0,
+  lost: 0,
+});
+
 /** Of a tenant that has none yet. */
 export function noPages(): TierCounters {
   return {
@@ -50,6 +80,10 @@ const MOST_TENANTS = 1024;
 /** What became of pages, in all and by tenant. */
 export class TierAccounts {
   readonly total: TierCounters = noPages();
+  readonly parts: Readonly<Record<SidePart, PartCounters>> = {
+    window: noParts(),
+    state: noParts(),
+  };
   readonly #tenants = new Map<string, TierCounters>();
 
   /** Of tenants that have pages, and of others as far as there is room. */

@@ -15,27 +15,28 @@
  */
 
 /**
- * Layers whose pages are kept and moved alike. Every model has one group of all its layers, or one
- * that sees everything and one for each length of window.
+ * What of a prefix moves by itself. Each part has a pool of its own on the device, and slots of its
+ * own in each store:
+ * - `context`: a page of all layers, or of those that see everything. Every node has it;
+ * - `window`: a page of the layers that see a window, where they have a pool of their own;
+ * - `state`: the state of a row after the node's last token.
  */
-export interface KvGroup {
-  readonly layers: readonly number[];
-  /** Tokens that these layers look back, the own one included; 0: all. */
-  readonly windowTokens: number;
-}
+export const KV_PARTS = ['context', 'window', 'state'] as const;
+export type KvPart = (typeof KV_PARTS)[number];
 
 /** Below the device, best first. */
 export type StoreName = 'host' | 'disk';
 
-/** The content of one page's group of layers, and where it is kept. */
+/** A part of a node's content, and where it is kept. */
 export interface StoredPart {
-  /** Index into the model's groups: slots are counted for each group apart. */
-  readonly group: number;
+  readonly part: KvPart;
+  /** Slots are counted for each part apart. */
   readonly slot: number;
 }
 
-/** Where one page of the device goes to or comes from. */
+/** Where a part that is on the device goes to or comes from. */
 export interface PageMove extends StoredPart {
+  /** Number in the part's pool: page, page of windows, or place of a snapshot. */
   readonly page: number;
   /** SHA-256 chain over tenant and tokens (`page-key.ts`), latin1: what the content is. */
   readonly key: string;
@@ -47,9 +48,9 @@ export interface MoveSpan {
   readonly moves: readonly PageMove[];
 }
 
-/** A page that goes from host memory to disk. */
+/** A part that goes from host memory to disk. */
 export interface Demotion {
-  readonly group: number;
+  readonly part: KvPart;
   readonly hostSlot: number;
   readonly diskSlot: number;
   readonly key: string;
@@ -81,7 +82,7 @@ export type Settled =
       readonly kind: 'restored';
       readonly id: RestoreId;
       readonly layers: number;
-      /** No more comes for this restore: every layer of every group is there. */
+      /** No more comes for this restore: all of its moves are there. */
       readonly isComplete: boolean;
       /** For which the lane was busy with it since it was last told of. */
       readonly laneNs: number;
@@ -116,11 +117,12 @@ export interface MoverQueue {
 }
 
 export interface Mover {
-  readonly groups: readonly KvGroup[];
+  /** Those that the model has; the first is `context`. */
+  readonly parts: readonly KvPart[];
   /** Pages that share a toll when they are restored together: fewer are dearer, each. */
   readonly pagesTogether: number;
-  /** Slots of each store by group; what a store does not have has no slots. */
-  readonly slots: Readonly<Record<StoreName, readonly number[]>>;
+  /** Slots of each store by part; absent: none. */
+  readonly slots: Readonly<Record<StoreName, Readonly<Partial<Record<KvPart, number>>>>>;
   /**
    * Brings pages to their slots in host memory. Says how many leading moves it took: staging, or
    * the budget of spills, may be short for the rest, whose slots stay as they were. The pages may

@@ -1,4 +1,5 @@
 import type { TierName } from '../page-node.ts';
+import type { KvPart } from './movement.ts';
 
 /** What a page costs here, computed and moved, as far as it is known now. */
 export interface KvPrices {
@@ -6,8 +7,11 @@ export interface KvPrices {
   recomputeNs(index: number): number;
   /** The least that a launch takes, however little it computes. */
   launchNs(): number;
-  /** To bring one page into the tier from the one above it: time of the lane, or of the disk. */
-  writeNs(tier: TierName): number;
-  /** To bring one page from the tier to the device: of the lane, and of the disk before it. */
-  readNs(tier: TierName): number;
+  /**
+   * To bring one part, by default `context`, into the tier from the one above it: time of the lane,
+   * or of the disk.
+   */
+  writeNs(tier: TierName, part?: KvPart): number;
+  /** To bring it from the tier to the device: of the lane, and of the disk before it. */
+  readNs(tier: TierName, part?: KvPart): number;
 }
