@@ -143,7 +143,10 @@ class Machine {
 
   /** Other prompts come by, and need all places of windows and states. */
   flood(times = 3): void {
-    for (let left = times; left > 0; left--) this.serve(text((this.#others += 1000)), 'others');
+    for (let left = times; left > 0; left--) {
+      this.#others += 1000;
+      this.serve(text(this.#others), 'others');
+    }
   }
 
   /** What host memory has of a prompt beside its pages. */
@@ -372,6 +375,14 @@ describe('a prefix whose parts are in stores', () => {
     expect([machine.window!.held, machine.tree.held]).toEqual([0, 0]);
   });
 
+  test('is not there before the last of it is, though all its pages are', () => {
+    const machine = stored({ pages: 64 });
+    const { one, match, computed } = machine.begin(text(0));
+    expect(match).toMatchObject({ pages: 6, onDevice: 6 });
+    expect([computed, one.awaited!.first, one.awaited!.end]).toEqual([0, 0, 6]);
+    expect(machine.world.restores.size).toBe(1);
+  });
+
   test('is computed where that is sooner, but for what the device has by itself', () => {
     const asked = (pageNs: number, queueNs: number) => {
       const prices = { ...PRICES, recomputeNs: () => pageNs };
@@ -431,11 +442,16 @@ describe('a prefix whose parts are in stores', () => {
   test('outlasts that the device forgets everything', () => {
     const machine = stored();
     machine.serve(text(1000));
+    // It is on the device again, besides.
+    machine.serve(text(0));
     machine.tree.forgetDevice();
+    for (const contents of Object.values(machine.world.device)) contents.fill(undefined);
     expect([machine.window!.held, machine.snapshots!.held]).toEqual([0, 0]);
     // What was on the device alone is gone.
-    expect([0, 1000].map((from) => machine.match(prefix(from, 6)))).toEqual([6, 0]);
+    expect(machine.match(prefix(0, 6), true)).toBe(0);
+    expect(machine.match(prefix(0, 6))).toBe(6);
     expect(machine.serve(text(0))).toBe(6);
+    expect(machine.parts).toMatchObject({ window: { restored: 4 }, state: { restored: 2 } });
   });
 });
 
@@ -560,6 +576,20 @@ describe('the place of a state that comes', () => {
     machine.serve(text(7000));
     expect(machine.match(prefix(7000, 6))).toBe(6);
     expect(machine.match(prefix(0, 6))).toBe(6);
+  });
+
+  test('is kept for it when its request left, while another waits for what comes with it', () => {
+    const machine = stored({ window: undefined, state: { ...FEW, device: 2, host: 20 } });
+    // Of the same prompt, whose pages come: one goes on from its end, one from its middle.
+    const [end, middle] = [text(0), [...prefix(0, 3), -1]].map((tokens) => machine.begin(tokens));
+    expect([end!.match.pages, middle!.match.pages]).toEqual([6, 3]);
+    expect(machine.world.restores.size).toBe(2);
+    machine.tree.release(end!.one);
+    expect(machine.world.restores.size).toBe(2);
+    expect(machine.snapshots!.hasRoom).toBe(false);
+    machine.arrive();
+    expect(machine.snapshots!.hasRoom).toBe(true);
+    machine.goOn(middle!.one);
   });
 
   test('is not one that the launch reads that is being planned', () => {
