@@ -11,8 +11,10 @@ import {
 import {
   type KvPrices,
   kvBytesPerToken,
+  kvPools,
   openTiers,
   type PreparedModel,
+  pieceBytesOf,
   prepareModel,
   runToEnd,
   startEngine,
@@ -140,8 +142,8 @@ class Belief {
   readonly over = (known: KvPrices): KvPrices => ({
     recomputeNs: (index) => (this.way === 'restored' ? 1e12 : known.recomputeNs(index)),
     launchNs: () => known.launchNs(),
-    writeNs: (tier) => known.writeNs(tier),
-    readNs: (tier) => (this.way === 'recomputed' ? 1e12 : known.readNs(tier)),
+    writeNs: (tier, part) => known.writeNs(tier, part),
+    readNs: (tier, part) => (this.way === 'recomputed' ? 1e12 : known.readNs(tier, part)),
   });
 }
 
@@ -368,26 +370,28 @@ class RestoreBench {
    */
   async measureNaive(): Promise<void> {
     await this.#hold(0);
-    const { parts, traffic, sealRoot, spec, shape } = this.#model;
-    const request = tiersRequest(this.#options, parts, traffic, sealRoot)!;
-    const groups = Array.from({ length: spec.layers }, (_, layer) => {
-      return { layers: [layer], windowTokens: 0 };
-    });
+    const { traffic, sealRoot } = this.#model;
+    const { spec, shape } = this.#model.parts;
+    const request = tiersRequest(this.#options, this.#model.parts, traffic, sealRoot)!;
+    // Of windows and states there is no more than of contexts, and they would cross like these.
+    const [contexts] = request.parts;
+    invariant(contexts !== undefined, 'every model has contexts');
     const pages = this.#prefix.length / shape.pageTokens;
-    const geometry = { ...request.geometry, layers: spec.layers, groups };
-    const hostBytes = pages * geometry.pageBytes;
+    const { elements, places } = kvPools(spec, shape.windowPages > 0);
+    const layers = places.filter(({ pool, first }) => {
+      return pool === 'context' && first < elements.context;
+    });
+    const layerBytes = contexts.bytes / new Set(layers.map(({ first }) => first)).size;
+    const pieceBytes = pieceBytesOf(contexts.bytes, Math.ceil(layerBytes));
+    const parts = [{ ...contexts, pieceBytes }];
+    const hostBytes = pages * contexts.bytes;
     const limits = { ...request.limits, hostBytes, crossingBytes: 1 };
-    const naive = await openTiers({ ...request, geometry, limits });
+    const naive = await openTiers({ ...request, parts, limits });
     await naive.host.grow();
     const { mover } = naive;
-    const moves = groups.flatMap((_, group) =>
-      Array.from({ length: pages }, (_, page) => ({
-        part: (['context', 'window', 'state'] as const)[group]!,
-        page,
-        slot: page,
-        key: '',
-      })),
-    );
+    const moves = Array.from({ length: pages }, (_, page) => {
+      return { part: 'context', page, slot: page, key: '' } as const;
+    });
     for (let taken = 0; taken < moves.length; await mover.idle()) {
       taken += mover.spill({ tenant: TENANT, moves: moves.slice(taken) });
       mover.queueMoves();
@@ -449,7 +453,7 @@ class RestoreBench {
     const { mover } = tiers!;
     const count = this.#prefix.length / shape.pageTokens;
     const pages = tree.take(count);
-    const moves = pages.map((page, slot) => ({ part: 'context' as const, page, slot, key: '' }));
+    const moves = pages.map((page, slot) => ({ part: 'context', page, slot, key: '' }) as const);
     mover.restore({ tenant: TENANT, moves, from: 'host' });
     mover.queueMoves();
     await mover.idle();

@@ -16,7 +16,7 @@ import { PrefixTree, type TierOptions } from './kv/prefix-tree.ts';
 import { SnapshotPool } from './kv/snapshot-pool.ts';
 import { createTierPolicy } from './kv/tiers/policies.ts';
 import type { KvPrices } from './kv/tiers/prices.ts';
-import { WindowPool } from './kv/window-pool.ts';
+import { WindowPool, windowPagesOfRow } from './kv/window-pool.ts';
 import {
   divisionOf,
   heldBy,
@@ -49,14 +49,16 @@ import {
   type EngineCard,
   EngineError,
   type EngineTask,
+  type KvPartPlaces,
   type MemoryBudget,
 } from './request/request.ts';
 import type { ForwardParts } from './runner/forward.ts';
 import { windowTokensOf } from './runner/layer-sizes.ts';
-import { budgetMemory, type MemoryRequest } from './runner/memory.ts';
+import { budgetMemory, type MemoryRequest, usualContextTokens } from './runner/memory.ts';
 import { Runner } from './runner/runner.ts';
 import {
   allocateBuffers,
+  kvPartsOf,
   maxCountTokens,
   maxHistoryTokens,
   pageBytes,
@@ -126,6 +128,8 @@ export interface EngineOptions extends EngineLimits {
   readonly grammars?: GrammarOptions | undefined;
   /** In place of what the device is best with, tokens (`RunnerShape.capturedPrompts`). */
   readonly capturedPrompts?: number | undefined;
+  /** Layers that see a window have no pages of their own: for comparisons. */
+  readonly hasOnePool?: boolean | undefined;
   /** What KV pages are believed to cost, in place of what is known: for measurements. */
   readonly kvPrices?: ((known: KvPrices) => KvPrices) | undefined;
   /** How weights come to the device; undefined: as where there is no bridge. */
@@ -345,22 +349,23 @@ export function tiersRequest(
 ): TiersRequest | null {
   if (tiers === undefined) return null;
   const { spec, shape, stream } = parts;
-  const geometry = {
-    pageBytes: pageBytes(spec, shape, bytesPerElement(device.info.element)),
-    // All layers move together, whatever their sizes: the prefix tree does not part them by their
-    // windows yet.
-    layers: 1,
-    groups: [{ layers: [0], windowTokens: 0 }],
-  };
+  const { pageTokens, maxModelTokens } = shape;
+  const sizes = shape.windowPages === 0 ? null : windowSizesOf(spec, shape);
   return {
     device,
     traffic,
     profile: bridge ?? null,
     limits: tiers,
-    geometry,
+    parts: kvPartsOf(spec, shape, bytesPerElement(device.info.element)).map(
+      // A device that slept has other memory.
+      ({ part, buffer, bytes }) => ({ part, bytes, pool: () => slice(parts.buffers[buffer]) }),
+    ),
+    usual: {
+      pageTokens,
+      contextTokens: usualContextTokens(sizes?.windowTokens ?? 0, maxModelTokens),
+      windowPages: sizes === null ? 0 : windowPagesOfRow({ ...sizes, aheadTokens: 0 }),
+    },
     model: sealRoot ?? model,
-    // A device that slept has other memory.
-    kv: () => slice(parts.buffers.kv),
     availableHostBytes,
     stream,
     spillStaging: slice(parts.buffers.kvSpills),
@@ -490,11 +495,6 @@ function planShape(
       '--kv-offloading-size: KV of several GPUs does not leave them yet; leave it out';
     throw new EngineError('bad-model', message, 'kv_offloading_size');
   }
-  if (whole.deltaNet !== null && options.tiers !== undefined) {
-    const what = 'states that this model keeps beside KV do not leave the device yet';
-    const message = `--kv-offloading-size: ${what}; leave it out`;
-    throw new EngineError('bad-model', message, 'kv_offloading_size');
-  }
   if (whole.latent !== null && options.kvFormat !== 'element') {
     const what = `${whole.architecture} keeps one vector for all heads, as it is computed`;
     const message = `--kv-cache-dtype: ${what}; leave it out`;
@@ -512,17 +512,22 @@ function planShape(
     capturedPrompts: options.capturedPrompts ?? capturedPromptsOf(device.info),
     maxModelTokens,
     pageTokens,
+    hasOnePool: options.hasOnePool === true,
     ringSlots: RING_SLOTS,
     kvFormat: options.kvFormat,
     speculation: speculationOf(options, whole),
     grammarBytes: Math.floor((grammars?.poolBytes ?? 0) / 256) * 256,
     tokenBytes: grammars?.vocabulary.bytes.byteLength ?? 0,
   };
-  const perPage = pageBytes(spec, sizes, elementBytes);
+  const snapshots = snapshotsWanted(options, spec);
+  const moved = {
+    pageBytes: pageBytes(spec, sizes, elementBytes),
+    stateBytes: snapshots === undefined ? 0 : stateBytesPerRow(spec, elementBytes),
+  };
   const kvStaging =
     options.tiers === undefined
       ? null
-      : stagingBytes(options.bridge ?? null, perPage, device.info.memoryBytes, options.tiers);
+      : stagingBytes(options.bridge ?? null, moved, device.info.memoryBytes, options.tiers);
   const memory = budgetMemory({
     spec,
     shape: { ...sizes, kvStaging },
@@ -531,10 +536,10 @@ function planShape(
     utilization: options.memoryUtilization,
     weightBytes: Math.max(...held.map((tensors) => weightBytes(tensors, elementBytes))),
     kvBytes: options.kvBytes,
-    snapshots: snapshotsWanted(options, spec),
+    snapshots,
   });
-  const { kvPages, snapshots, window } = memory;
-  const pools = { kvPages, windowPages: window?.pages ?? 0, snapshots };
+  const { kvPages, window } = memory;
+  const pools = { kvPages, windowPages: window?.pages ?? 0, snapshots: memory.snapshots };
   return { shape: { ...sizes, kvStaging, ...pools }, memory };
 }
 
@@ -607,8 +612,8 @@ function linesOf(
     kvFormat,
     stateBytesPerRow: stateBytesPerRow(spec, elementBytes),
   });
-  if (shape.kvStaging !== null && windowTokensOf(spec) > 0) {
-    const what = 'pages that go to tiers have all layers';
+  if (shape.hasOnePool && windowTokensOf(spec) > 0) {
+    const what = 'all layers are in the same pages';
     return [...lines, `${what}: those that see a window keep the KV of whole contexts`];
   }
   if (spec.deltaNet === null) return lines;
@@ -647,6 +652,15 @@ async function reload(options: EngineOptions, model: PreparedModel): Promise<Loa
   return load(quiet, source, model);
 }
 
+/** Of what KV consists, and what of it each tier has room for. */
+function kvPlaces({ parts, tiers }: PreparedModel): readonly KvPartPlaces[] {
+  const { spec, shape, element } = parts;
+  const { host, disk } = tiers?.mover.slots ?? { host: {}, disk: {} };
+  return kvPartsOf(spec, shape, bytesPerElement(element)).map(({ part, bytes, places }) => {
+    return { part, bytes, places: [places, host[part] ?? 0, disk[part] ?? 0] };
+  });
+}
+
 function describe(options: EngineOptions, model: PreparedModel): EngineCard {
   const { spec, shape, memory, loaded } = model;
   const { device } = options;
@@ -668,6 +682,7 @@ function describe(options: EngineOptions, model: PreparedModel): EngineCard {
     kvPages: shape.kvPages,
     pageTokens: shape.pageTokens,
     memory,
+    kvParts: kvPlaces(model),
     notes: [
       ...loadNotes(loaded).map((note) => `checkpoint: ${note}`),
       ...gpuNotes(loaded),

@@ -92,19 +92,16 @@ describe.each(hasCompiler ? ['stub GPU'] : [])('on a %s', () => {
       await host.grow();
       // Kernels do nothing: what is in staging stands for what they would have gathered there.
       const { kvSpills, kvRestores } = parts.buffers;
-      const pageBytes = mover.partBytes[0]!;
+      const pageBytes = parts.buffers.kv.bytes / prepared.shape.kvPages;
       const pages = Uint8Array.from({ length: 3 * pageBytes }, (_, i) => (i * 7) >> 3);
       await traffic.upload(pages, slice(kvSpills));
-      const moves = [0, 1, 2].map((slot) => ({
-        part: 'context' as const,
-        slot,
-        page: slot,
-        key: `${slot}`,
-      }));
+      const moves = [0, 1, 2].map((slot) => {
+        return { part: 'context', slot, page: slot, key: `${slot}` } as const;
+      });
       expect(mover.spill({ tenant: 'a', moves })).toBe(3);
       mover.queueMoves();
       const demotions = moves.map(({ slot, key }) => {
-        return { part: 'context' as const, hostSlot: slot, diskSlot: 2 - slot, key };
+        return { part: 'context', hostSlot: slot, diskSlot: 2 - slot, key } as const;
       });
       mover.demote('a', demotions);
       const arrived = async () => {

@@ -202,7 +202,6 @@ export class Engine implements EngineClient {
     const { tree, tiers, card } = this.#parts;
     const { accounts } = tree;
     const { kvBytes, kvPages, window } = card.memory;
-    const slots = tiers?.mover.slots;
     const queue = tiers?.mover.queue() ?? { spillNs: 0, restoreNs: 0, diskNs: 0 };
     const pagesOf = ({ counters }: TenantPages) =>
       counters.resident.reduce((sum, pages) => sum + pages, 0);
@@ -216,7 +215,12 @@ export class Engine implements EngineClient {
         pages: window.pages,
         held: tree.window!.held,
       },
-      places: [kvPages, slots?.host.context ?? 0, slots?.disk.context ?? 0],
+      places: card.kvParts[0]!.places,
+      parts: card.kvParts.map((places) => {
+        const { part } = places;
+        const moved = part === 'context' ? null : structuredClone(accounts.parts[part]);
+        return { ...places, moved };
+      }),
       hostReadyBytes: tiers?.host.readyBytes ?? 0,
       spillQueueNs: queue.spillNs,
       restoreQueueNs: queue.restoreNs,

@@ -11,6 +11,7 @@ export type { CompiledGrammar } from './grammar/compiled.ts';
 export { RECOMPUTED_FOR } from './kv/page-node.ts';
 export { noPages } from './kv/tiers/accounts.ts';
 export { type KvShare, sumOfKvShares } from './kv/tiers/kv-shares.ts';
+export { KV_PARTS } from './kv/tiers/movement.ts';
 export { TIER_POLICY_NAMES, type TierPolicyName } from './kv/tiers/policies.ts';
 export { type BurstLimits, burstSteps } from './policies/burst.ts';
 export { POLICY_NAMES, type PolicyName } from './policies/policy.ts';
@@ -28,7 +29,6 @@ export {
   type FinishReason,
   type GenerationEvent,
   type GenerationRequest,
-  type MemoryBudget,
   NOTED,
   type Pooling,
   type RequestTiming,

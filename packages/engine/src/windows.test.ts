@@ -135,10 +135,7 @@ async function inFolder(options: ModelFolderOptions, use: (model: string) => Pro
   }
 }
 
-/** Of pages that go to tiers, whose layers are all in one. */
-const ONE_POOL = {
-  tiers: { hostBytes: 2 ** 20, disk: null, spillLaneShare: 1, policy: 'lru' },
-} as const;
+const ONE_POOL = { hasOnePool: true } as const;
 
 describe('a model whose windows have pages of their own says what it says with one pool', () => {
   it.each([

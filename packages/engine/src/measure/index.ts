@@ -14,6 +14,8 @@ export { createTierPolicy, TIER_POLICY_NAMES, type TierPolicyName } from '../kv/
 export type { TierPolicy } from '../kv/tiers/policy.ts';
 export type { KvPrices } from '../kv/tiers/prices.ts';
 export { openTiers } from '../mover/open-tiers.ts';
+export { pieceBytesOf } from '../mover/part-places.ts';
+export { kvPools } from '../runner/layer-sizes.ts';
 export { decodeWork, floorsNs, prefillWork, type Work } from './floors.ts';
 export {
   type HostGrammars,

@@ -1,19 +1,20 @@
 import type { HostHandle } from '@bridgekeeper/device';
-import { KV_PARTS, type MoveFailure, type StoredPart } from '../kv/tiers/movement.ts';
+import type { KvPart, MoveFailure, StoredPart } from '../kv/tiers/movement.ts';
 import type { DiskMeter } from './disk-meter.ts';
+import { type PartSize, pieceCount, type SlotCounts, type SlotPiece } from './part-places.ts';
 import type { SealFailure } from './sealed-slots.ts';
 import type { StoreThread } from './store-thread.ts';
 
-/** Where a page's part is in host memory. */
-export interface HostPart {
+/** Where a piece is in host memory. */
+export interface HostPiece {
   readonly handle: HostHandle;
   readonly offsetBytes: number;
 }
 
 export interface DiskStoreOptions {
   readonly thread: Pick<StoreThread, 'do'>;
-  readonly partBytes: readonly number[];
-  readonly pages: number;
+  readonly parts: readonly PartSize[];
+  readonly slots: SlotCounts;
   /** Learns what reading and writing take. */
   readonly meter: DiskMeter;
 }
@@ -28,34 +29,31 @@ const WRITES_WAITING_MAX = 256;
  * thread. Reads go before the writes that wait.
  */
 export class DiskStore {
-  readonly slots: readonly number[];
+  readonly slots: SlotCounts;
   readonly meter: DiskMeter;
   readonly #thread: Pick<StoreThread, 'do'>;
-  readonly #partBytes: readonly number[];
-  /** Where each group's slots begin in the file. */
-  readonly #starts: readonly number[];
+  /** Where each part's slots begin in the file. */
+  readonly #starts = new Map<KvPart, PartSize & { readonly at: number }>();
   readonly #waiting: (() => void)[] = [];
   #writing = 0;
 
-  constructor({ thread, partBytes, pages, meter }: DiskStoreOptions) {
+  constructor({ thread, parts, slots, meter }: DiskStoreOptions) {
+    this.slots = slots;
     this.meter = meter;
     this.#thread = thread;
-    this.#partBytes = partBytes;
-    let start = 0;
-    this.#starts = partBytes.map((bytes) => {
-      const at = start;
-      start += bytes * pages;
-      return at;
-    });
-    this.slots = partBytes.map(() => pages);
+    let at = 0;
+    for (const { part, bytes, pieceBytes } of parts) {
+      this.#starts.set(part, { part, bytes, pieceBytes, at });
+      at += bytes * (slots[part] ?? 0);
+    }
   }
 
   /** null: it is on the disk. */
   async write(
     tenant: string,
     key: string,
-    part: StoredPart,
-    from: HostPart,
+    piece: SlotPiece,
+    from: HostPiece,
   ): Promise<MoveFailure | null> {
     if (this.#waiting.length >= WRITES_WAITING_MAX) return 'disk-busy';
     if (this.#writing >= WRITES_AT_ONCE) {
@@ -64,7 +62,7 @@ export class DiskStore {
       this.#writing += 1;
     }
     try {
-      return await this.#do('write', tenant, key, part, from);
+      return await this.#do('write', tenant, key, piece, from);
     } finally {
       const next = this.#waiting.shift();
       if (next === undefined) this.#writing -= 1;
@@ -73,12 +71,17 @@ export class DiskStore {
   }
 
   /** null: it is in host memory. */
-  read(tenant: string, key: string, part: StoredPart, to: HostPart): Promise<MoveFailure | null> {
-    return this.#do('read', tenant, key, part, to);
+  read(tenant: string, key: string, piece: SlotPiece, to: HostPiece): Promise<MoveFailure | null> {
+    return this.#do('read', tenant, key, piece, to);
   }
 
-  drop(parts: readonly StoredPart[]): void {
-    const positions = parts.map((part) => this.#position(part));
+  drop(stored: StoredPart): void {
+    const size = this.#starts.get(stored.part)!;
+    const first = this.#position(stored, 0);
+    const positions = Array.from(
+      { length: pieceCount(size) },
+      (_, index) => first + index * size.pieceBytes,
+    );
     void this.#thread.do({ kind: 'drop', positions });
   }
 
@@ -90,15 +93,15 @@ export class DiskStore {
     kind: 'read' | 'write',
     tenant: string,
     key: string,
-    part: StoredPart,
-    { handle, offsetBytes }: HostPart,
+    { part, slot, piece }: SlotPiece,
+    { handle, offsetBytes }: HostPiece,
   ): Promise<SealFailure | null> {
-    const bytes = this.#partBytes[KV_PARTS.indexOf(part.part)]!;
+    const { fromBytes, bytes } = piece;
     const end = this.meter.begin(kind, bytes);
     const failure = await this.#thread.do({
       kind,
-      position: this.#position(part),
-      identity: { tenant, group: KV_PARTS.indexOf(part.part), key },
+      position: this.#position({ part, slot }, fromBytes),
+      identity: { tenant, part, fromBytes, key },
       host: handle,
       hostOffsetBytes: offsetBytes,
       bytes,
@@ -107,8 +110,8 @@ export class DiskStore {
     return failure;
   }
 
-  #position({ part, slot }: StoredPart): number {
-    const group = KV_PARTS.indexOf(part);
-    return this.#starts[group]! + slot * this.#partBytes[group]!;
+  #position({ part, slot }: StoredPart, fromBytes: number): number {
+    const { at, bytes } = this.#starts.get(part)!;
+    return at + slot * bytes + fromBytes;
   }
 }

@@ -1,7 +1,9 @@
 import type { HostMemoryKind } from '@bridgekeeper/bridge';
 import { type Device, DeviceError, type HostBuffer, type HostHandle } from '@bridgekeeper/device';
+import type { KvPart } from '../kv/tiers/movement.ts';
+import { type PartSize, pieceCount, type SlotCounts, type SlotPiece } from './part-places.ts';
 
-/** Where a slot's bytes are. */
+/** Where a piece's bytes are. */
 export interface HostPlace {
   readonly host: HostBuffer;
   readonly offsetBytes: number;
@@ -10,10 +12,9 @@ export interface HostPlace {
 export interface HostStoreOptions {
   readonly device: Device;
   readonly memory: HostMemoryKind;
-  /** Bytes of one page's part, by group. */
-  readonly partBytes: readonly number[];
-  /** Pages that the store may come to hold. */
-  readonly pages: number;
+  readonly parts: readonly PartSize[];
+  /** What the store may come to hold. */
+  readonly slots: SlotCounts;
   /** Host memory is allocated in blocks of about so much; a crossing stays within one. */
   readonly blockBytes: number;
   /** Host memory that could be had now. */
@@ -30,42 +31,52 @@ const RESERVE_BYTES = 2 ** 30;
 /** Of this thread's time, so much may go into allocating. */
 const GROWING_SHARE = 0.2;
 
+/** Blocks with the pieces of one part. */
+interface PartBlocks {
+  readonly pieceBytes: number;
+  readonly piecesOfSlot: number;
+  readonly piecesOfBlock: number;
+  /** So many come to be. */
+  readonly count: number;
+  readonly blocks: HostBuffer[];
+}
+
 /**
- * Host memory for pages, in slots: never registered with the driver, which confidential computing
+ * Host memory for KV, in slots: never registered with the driver, which confidential computing
  * refuses, but allocated and touched block by block in the background, long before it is needed.
  * It ends where the system gives no more.
  */
 export class HostStore {
-  /** Slots of each group: what may come to be. */
-  readonly slots: readonly number[];
+  /** What may come to be. */
+  readonly slots: SlotCounts;
   readonly #options: HostStoreOptions;
-  readonly #pagesPerBlock: number;
-  /** Where each group's slots begin in a block. */
-  readonly #starts: readonly number[];
-  readonly #blockBytes: number;
-  readonly #blocks: HostBuffer[] = [];
+  readonly #blocks: ReadonlyMap<KvPart, PartBlocks>;
   #isRefused = false;
   #isClosed = false;
   #grown: Promise<void> | null = null;
 
   constructor(options: HostStoreOptions) {
-    const { partBytes, pages, blockBytes } = options;
-    const pageBytes = partBytes.reduce((sum, bytes) => sum + bytes, 0);
+    const { parts, slots, blockBytes } = options;
     this.#options = options;
-    this.#pagesPerBlock = Math.max(1, Math.min(pages, Math.floor(blockBytes / pageBytes)));
-    this.#blockBytes = this.#pagesPerBlock * pageBytes;
-    let start = 0;
-    this.#starts = partBytes.map((bytes) => {
-      const at = start;
-      start += bytes * this.#pagesPerBlock;
-      return at;
-    });
-    this.slots = partBytes.map(() => pages);
+    this.slots = slots;
+    this.#blocks = new Map(
+      parts.map((size) => {
+        const { part, pieceBytes } = size;
+        const piecesOfSlot = pieceCount(size);
+        const pieces = (slots[part] ?? 0) * piecesOfSlot;
+        const most = Math.floor(blockBytes / pieceBytes);
+        const piecesOfBlock = Math.max(1, Math.min(pieces, most));
+        const count = Math.ceil(pieces / piecesOfBlock);
+        return [part, { pieceBytes, piecesOfSlot, piecesOfBlock, count, blocks: [] }];
+      }),
+    );
   }
 
   /** Bytes that can be used now. */
   get readyBytes(): number {
-    return this.#blocks.length * this.#blockBytes;
+    let bytes = 0;
+    for (const each of this.#blocks.values()) bytes += each.blocks.length * blockBytesOf(each);
+    return bytes;
   }
 
   /** Begins to allocate everything, and resolves when there is no more to come. */
@@ -75,25 +86,28 @@ export class HostStore {
   }
 
   async #allocateAll(): Promise<void> {
-    const { device, memory, pages, touch, availableBytes } = this.#options;
-    const blocks = Math.ceil(pages / this.#pagesPerBlock);
+    const { device, memory, touch, availableBytes } = this.#options;
     const { clock } = device;
     if (device.info.isHollow === true) {
       // What a modelled GPU holds is nowhere, and may be more than this machine has.
-      const block = device.allocateHost(this.#blockBytes, memory, 'kv host blocks');
-      for (let i = 0; i < blocks; i++) this.#blocks.push(block);
+      for (const each of this.#blocks.values()) {
+        if (each.count === 0) continue;
+        const block = device.allocateHost(blockBytesOf(each), memory, 'kv host blocks');
+        for (let i = 0; i < each.count; i++) each.blocks.push(block);
+      }
       return;
     }
-    while (this.#blocks.length < blocks && !this.#isClosed) {
-      if (this.#blockBytes + RESERVE_BYTES > availableBytes()) {
+    for (let next = this.#next(); next !== null && !this.#isClosed; next = this.#next()) {
+      const [part, of] = next;
+      const bytes = blockBytesOf(of);
+      if (bytes + RESERVE_BYTES > availableBytes()) {
         this.#isRefused = true;
         return;
       }
       const startedNs = clock.nowNs();
       let block: HostBuffer;
       try {
-        const label = `kv host block ${this.#blocks.length}`;
-        block = device.allocateHost(this.#blockBytes, memory, label);
+        block = device.allocateHost(bytes, memory, `kv host block ${of.blocks.length} of ${part}`);
       } catch (error) {
         if (!(error instanceof DeviceError || error instanceof RangeError)) throw error;
         this.#isRefused = true;
@@ -102,23 +116,39 @@ export class HostStore {
       const allocatedNs = clock.nowNs();
       await touch(device.hostHandle(block));
       if (this.#isClosed) return;
-      this.#blocks.push(block);
+      of.blocks.push(block);
       await clock.sleepUntilNs(allocatedNs + (allocatedNs - startedNs) / GROWING_SHARE);
     }
   }
 
+  /** Whose block is next: all parts grow alike, since one is of little use without another. */
+  #next(): readonly [KvPart, PartBlocks] | null {
+    const done = ({ blocks, count }: PartBlocks) => blocks.length / count;
+    let least: readonly [KvPart, PartBlocks] | null = null;
+    for (const entry of this.#blocks) {
+      const { blocks, count } = entry[1];
+      if (blocks.length === count) continue;
+      if (least === null || done(entry[1]) < done(least[1])) least = entry;
+    }
+    return least;
+  }
+
   /** `later`: its memory is still to come; `never`: it was refused. */
-  place(group: number, slot: number): HostPlace | 'later' | 'never' {
-    const host = this.#blocks[Math.floor(slot / this.#pagesPerBlock)];
+  place({ part, slot, piece }: SlotPiece): HostPlace | 'later' | 'never' {
+    const { blocks, pieceBytes, piecesOfSlot, piecesOfBlock } = this.#blocks.get(part)!;
+    const number = slot * piecesOfSlot + piece.index;
+    const host = blocks[Math.floor(number / piecesOfBlock)];
     if (host === undefined) return this.#isRefused ? 'never' : 'later';
-    const within = slot % this.#pagesPerBlock;
-    const offsetBytes = this.#starts[group]! + within * this.#options.partBytes[group]!;
-    return { host, offsetBytes };
+    return { host, offsetBytes: (number % piecesOfBlock) * pieceBytes };
   }
 
   close(): void {
     this.#isClosed = true;
-    const blocks = new Set(this.#blocks.splice(0));
-    for (const block of blocks) this.#options.device.freeHost(block);
+    const all = [...this.#blocks.values()].flatMap(({ blocks }) => blocks.splice(0));
+    for (const block of new Set(all)) this.#options.device.freeHost(block);
   }
+}
+
+function blockBytesOf({ pieceBytes, piecesOfBlock }: PartBlocks): number {
+  return pieceBytes * piecesOfBlock;
 }

@@ -83,12 +83,12 @@ export class LaneBudget {
     this.#seenNs = nowNs;
   }
 
-  /** Whether so much lane time is left. */
+  /** Whether so much lane time is left; of what takes longer, as much as can be saved. */
   has(ns: number, nowNs: number): boolean {
     const earnedNs = (nowNs - this.#seenNs) * this.#share;
     this.#seenNs = nowNs;
     this.#savedNs = Math.min(SAVED_NS_MAX, this.#savedNs + earnedNs);
-    return this.#savedNs >= ns;
+    return this.#savedNs >= Math.min(ns, SAVED_NS_MAX);
   }
 
   spend(ns: number): void {

@@ -1,11 +1,6 @@
-import {
-  type Direction,
-  type HostMemoryKind,
-  invariant,
-  type Profile,
-  SHARED_TENANT,
-} from '@bridgekeeper/bridge';
+import { type HostMemoryKind, invariant, type Profile, SHARED_TENANT } from '@bridgekeeper/bridge';
 import { type Device, type HostHandle, type Slice, type Stream, slice } from '@bridgekeeper/device';
+import type { KvPart } from '../kv/tiers/movement.ts';
 import type { TierPolicyName } from '../kv/tiers/policies.ts';
 import type { KvPrices } from '../kv/tiers/prices.ts';
 import type { Route } from '../traffic/route.ts';
@@ -20,7 +15,9 @@ import {
   LaneMeter,
   lanePriceOf,
 } from './lane-budget.ts';
-import { type PageGeometry, PageMover, partBytesOf } from './page-mover.ts';
+import { PageMover } from './page-mover.ts';
+import { type PartPool, type PartSize, partLaneNs, pieceBytesOf } from './part-places.ts';
+import { slotsOf, type UsualContexts } from './store-slots.ts';
 import { StoreThread } from './store-thread.ts';
 
 /** What pages may go to when they leave the device. Plain data. */
@@ -42,10 +39,15 @@ export interface TiersRequest {
   /** What is known of the bridge. */
   readonly profile: Profile | null;
   readonly limits: TierLimits;
-  readonly geometry: PageGeometry;
-  /** The model that pages are of, as exactly as is known. */
+  /** Of the model; the first is `context`. */
+  readonly parts: readonly (Omit<PartPool, 'pieceBytes'> & {
+    /** By default pages cross whole, and states in pieces of what should cross at once. */
+    readonly pieceBytes?: number | undefined;
+  })[];
+  /** By which stores are divided among parts. */
+  readonly usual: UsualContexts;
+  /** The model that these are of, as exactly as is known. */
   readonly model: string;
-  readonly kv: () => Slice;
   /** Host memory that could be had now. */
   readonly availableHostBytes: () => number;
   readonly stream: Stream;
@@ -59,7 +61,7 @@ export interface OpenTiers {
   readonly host: HostStore;
   readonly disk: DiskStore | null;
   readonly policy: TierPolicyName;
-  /** What moving a page costs by now. */
+  /** What moving a part costs by now. */
   readonly prices: Pick<KvPrices, 'readNs' | 'writeNs'>;
   /** Ends threads and gives memory back. Nothing is asked of the mover any more. */
   close(): Promise<void>;
@@ -74,18 +76,22 @@ const SPILL_BYTES_MAX = 2 ** 31;
 const BOUNCES = 2;
 const MEASURED_BYTES = 4 * 2 ** 20;
 
-/** Bytes of device memory in which pages lie side by side while they cross. */
+/**
+ * Bytes of device memory in which pages lie side by side while they cross. A state is there whole
+ * when it is spilled, since its place is another's at once, and piece by piece when it is restored.
+ */
 export function stagingBytes(
   profile: Profile | null,
-  pageBytes: number,
+  { pageBytes, stateBytes }: { readonly pageBytes: number; readonly stateBytes: number },
   memoryBytes: number,
   { crossingBytes }: TierLimits,
 ): { readonly spillBytes: number; readonly restoreBytes: number } {
   const crossing = crossingBytes ?? crossingBytesOn(profile);
   const whole = (bytes: number) => Math.ceil(bytes / pageBytes) * pageBytes;
   const least = whole(Math.max(4 * pageBytes, 2 * crossing));
+  const spills = whole(Math.min(SPILL_BYTES_MAX, memoryBytes * SPILL_MEMORY_SHARE));
   return {
-    spillBytes: Math.max(least, whole(Math.min(SPILL_BYTES_MAX, memoryBytes * SPILL_MEMORY_SHARE))),
+    spillBytes: Math.max(least + stateBytes, spills),
     restoreBytes: Math.max(least, whole(RESTORE_CROSSINGS * crossing)),
   };
 }
@@ -129,14 +135,16 @@ async function measure(
  * words, where the disk's folder cannot be written to.
  */
 export async function openTiers(request: TiersRequest): Promise<OpenTiers> {
-  const { device, traffic, profile, limits, geometry, model, stream } = request;
+  const { device, traffic, profile, limits, usual, model, stream } = request;
   const { spillStaging, restoreStaging } = request;
-  invariant(geometry.pageBytes % geometry.layers === 0, 'a page is made of layers');
   const crossingBytes = limits.crossingBytes ?? crossingBytesOn(profile);
   const memory = hostMemoryFor(profile, crossingBytes);
   const meter = new LaneMeter(lanePriceOf(profile, memory));
-  const partBytes = partBytesOf(geometry);
-  const { pageBytes } = geometry;
+  const parts = request.parts.map((pool): PartPool => {
+    const { part, bytes } = pool;
+    const pieceBytes = part === 'state' ? pieceBytesOf(bytes, crossingBytes) : bytes;
+    return { ...pool, pieceBytes: pool.pieceBytes ?? pieceBytes };
+  });
   const isHollow = device.info.isHollow === true;
   const disk = limits.disk;
   const thread = isHollow
@@ -145,8 +153,8 @@ export async function openTiers(request: TiersRequest): Promise<OpenTiers> {
   const host = new HostStore({
     device,
     memory,
-    partBytes,
-    pages: Math.floor(limits.hostBytes / pageBytes),
+    parts,
+    slots: slotsOf(limits.hostBytes, parts, usual),
     blockBytes: Math.max(HOST_BLOCK_BYTES, crossingBytes),
     availableBytes: request.availableHostBytes,
     touch: async (handle: HostHandle) => {
@@ -158,11 +166,11 @@ export async function openTiers(request: TiersRequest): Promise<OpenTiers> {
       ? null
       : new DiskStore({
           thread,
-          partBytes,
-          pages: Math.floor(disk.bytes / pageBytes),
+          parts,
+          slots: slotsOf(disk.bytes, parts, usual),
           meter: new DiskMeter(() => device.clock.nowNs()),
         });
-  const bounceBytes = Math.max(crossingBytes, pageBytes);
+  const bounceBytes = Math.max(crossingBytes, ...parts.map(({ pieceBytes }) => pieceBytes));
   const bounces = Array.from({ length: diskStore === null ? 0 : BOUNCES }, (_, i) =>
     device.allocateHost(bounceBytes, memory, `kv from disk ${i}`),
   );
@@ -170,8 +178,7 @@ export async function openTiers(request: TiersRequest): Promise<OpenTiers> {
   if (profile === null) await measure(route, device, restoreStaging, memory, meter);
   const mover = new PageMover({
     device,
-    geometry,
-    kv: request.kv,
+    parts,
     stream,
     route,
     host,
@@ -184,10 +191,10 @@ export async function openTiers(request: TiersRequest): Promise<OpenTiers> {
     budget: new LaneBudget(limits.spillLaneShare, device.clock.nowNs()),
   });
   await mover.warmUp();
-  /** Of a page, where as many cross as should. */
-  const laneNs = (direction: Direction) => {
-    const bytes = Math.max(pageBytes, crossingBytes);
-    return (meter.price(direction, bytes) * pageBytes) / bytes;
+  const sizeOf = (part: KvPart): PartSize => {
+    const size = parts.find((each) => each.part === part);
+    invariant(size !== undefined, 'what the model has not has no price');
+    return size;
   };
   return {
     mover,
@@ -195,13 +202,17 @@ export async function openTiers(request: TiersRequest): Promise<OpenTiers> {
     disk: diskStore,
     policy: limits.policy,
     prices: {
-      readNs: (tier) => {
-        const diskNs = tier === 'disk' ? (diskStore?.meter.price('read', pageBytes) ?? 0) : 0;
-        return diskNs + laneNs('h2d');
+      readNs: (tier, part = 'context') => {
+        const size = sizeOf(part);
+        const diskNs = tier === 'disk' ? (diskStore?.meter.price('read', size.bytes) ?? 0) : 0;
+        return diskNs + partLaneNs(meter.price, 'h2d', size, crossingBytes);
       },
       // What goes on to the disk is in host memory, and takes nothing of the lane.
-      writeNs: (tier) =>
-        tier === 'disk' ? (diskStore?.meter.price('write', pageBytes) ?? 0) : laneNs('d2h'),
+      writeNs: (tier, part = 'context') => {
+        const size = sizeOf(part);
+        if (tier === 'disk') return diskStore?.meter.price('write', size.bytes) ?? 0;
+        return partLaneNs(meter.price, 'd2h', size, crossingBytes);
+      },
     },
     close: async () => {
       mover.dropAll();

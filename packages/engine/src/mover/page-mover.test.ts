@@ -13,14 +13,22 @@ import {
 } from '@bridgekeeper/device';
 import fc from 'fast-check';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
-import { KV_PARTS, type PageMove, type Settled } from '../kv/tiers/movement.ts';
+import {
+  type Demotion,
+  KV_PARTS,
+  type KvPart,
+  type PageMove,
+  type Settled,
+  type StoreName,
+} from '../kv/tiers/movement.ts';
 import type { Route } from '../traffic/route.ts';
 import { Traffic } from '../traffic/traffic.ts';
 import { DiskMeter } from './disk-meter.ts';
 import { DiskStore } from './disk-store.ts';
 import { HostStore } from './host-store.ts';
 import { LaneBudget, LaneMeter, lanePriceOf } from './lane-budget.ts';
-import { PageMover, partBytesOf } from './page-mover.ts';
+import { PageMover } from './page-mover.ts';
+import { type PartSize, piecesOf } from './part-places.ts';
 import { StoreThread } from './store-thread.ts';
 
 const LAYERS = 4;
@@ -30,19 +38,18 @@ const PAGES = 24;
 const HOST_PAGES = 16;
 const DISK_PAGES = 8;
 const CONTENTS = 40;
-const ONE: readonly { readonly layers: readonly number[]; readonly windowTokens?: number }[] = [
-  { layers: [0, 1, 2, 3], windowTokens: 0 },
-];
-/** As gpt-oss has them: windows in every other layer. */
-const TWO: readonly { readonly layers: readonly number[]; readonly windowTokens?: number }[] = [
-  { layers: [1, 3], windowTokens: 0 },
-  { layers: [0, 2], windowTokens: 128 },
-];
+const CONTEXT: PartSize = { part: 'context', bytes: PAGE_BYTES, pieceBytes: PAGE_BYTES };
+const ONE: readonly PartSize[] = [CONTEXT];
+const BY_LAYER: readonly PartSize[] = [{ ...CONTEXT, pieceBytes: LAYER_BYTES }];
+/** Pieces of 224, 224 and 208 bytes. */
+const STATE: PartSize = { part: 'state', bytes: 656, pieceBytes: 224 };
+const ALL: readonly PartSize[] = [CONTEXT, { part: 'window', bytes: 96, pieceBytes: 96 }, STATE];
 
 const keyOf = (content: number) => `key ${content}`;
-/** What page content number `content` is. */
-function bytesOf(content: number): Uint8Array {
-  return Uint8Array.from({ length: PAGE_BYTES }, (_, i) => hash32(content, 0, i));
+/** What content number `content` of a part is. */
+function bytesOf(content: number, { part, bytes }: PartSize = CONTEXT): Uint8Array {
+  const kind = KV_PARTS.indexOf(part);
+  return Uint8Array.from({ length: bytes }, (_, i) => hash32(content, kind, i));
 }
 
 let device: Device;
@@ -62,13 +69,18 @@ afterEach(async () => {
 });
 
 interface BenchOptions {
-  readonly groups?: readonly {
-    readonly layers: readonly number[];
-    readonly windowTokens?: number;
-  }[];
+  readonly parts?: readonly PartSize[];
   readonly stagingPages?: number;
+  readonly restorePages?: number;
   readonly crossingPages?: number;
   readonly share?: number;
+}
+
+/** A part's places on the device, all contents that it may have, and room to look at places. */
+interface Pool extends PartSize {
+  readonly kv: Slice;
+  readonly contents: Slice;
+  readonly seen: Slice;
 }
 
 /** A mover between a real device, real host memory and a real file. */
@@ -81,13 +93,8 @@ class Bench {
   readonly route: Route;
   readonly stream: Stream;
   readonly crossed: CrossingRecord[];
-  readonly groups: readonly {
-    readonly layers: readonly number[];
-    readonly windowTokens?: number;
-  }[];
-  readonly #kv: Slice;
-  readonly #contents: Slice;
-  readonly #seen: Slice;
+  readonly parts: readonly PartSize[];
+  readonly #pools: readonly Pool[];
 
   private constructor(parts: {
     traffic: Traffic;
@@ -97,8 +104,7 @@ class Bench {
     disk: DiskStore;
     route: Route;
     stream: Stream;
-    kv: Slice;
-    contents: Slice;
+    pools: readonly Pool[];
     crossed: CrossingRecord[];
   }) {
     this.traffic = parts.traffic;
@@ -109,14 +115,13 @@ class Bench {
     this.route = parts.route;
     this.stream = parts.stream;
     this.crossed = parts.crossed;
-    this.groups = parts.mover.groups;
-    this.#kv = parts.kv;
-    this.#contents = parts.contents;
-    this.#seen = slice(device.allocate(PAGES * PAGE_BYTES, 'seen'));
+    this.parts = parts.pools;
+    this.#pools = parts.pools;
   }
 
   static async open(options: BenchOptions = {}): Promise<Bench> {
-    const { groups = ONE, stagingPages = 6, crossingPages = 3, share = 1 } = options;
+    const { parts = ONE, stagingPages = 6, crossingPages = 3, share = 1 } = options;
+    const { restorePages = stagingPages } = options;
     const profile = referenceProfile('b300-cc');
     const crossed: CrossingRecord[] = [];
     const onCrossing = (record: CrossingRecord) => crossed.push(record);
@@ -126,43 +131,49 @@ class Bench {
     const disk = { folder, model: 'a model' };
     const thread = await StoreThread.open({ disk });
     open.push(thread);
-    const geometry = { pageBytes: PAGE_BYTES, layers: LAYERS, groups };
-    const partBytes = partBytesOf(geometry);
+    const slotsOf = (count: number) =>
+      Object.fromEntries(parts.map(({ part }) => [part, count])) as Record<KvPart, number>;
     const host = new HostStore({
       device,
       memory: 'pageable',
-      partBytes,
-      pages: HOST_PAGES,
+      parts,
+      slots: slotsOf(HOST_PAGES),
       blockBytes: 4 * PAGE_BYTES,
       availableBytes: () => Number.POSITIVE_INFINITY,
       touch: async (handle) => void (await thread.do({ kind: 'touch', host: handle })),
     });
     await host.grow();
     const meter = new LaneMeter(lanePriceOf(profile, 'pageable'));
-    const kv = slice(device.allocate(PAGES * PAGE_BYTES, 'kv'));
-    const contents = slice(device.allocate(CONTENTS * PAGE_BYTES, 'contents'));
-    const all = Array.from({ length: CONTENTS }, (_, i) => bytesOf(i));
-    await traffic.upload(Buffer.concat(all), contents);
+    const pools = parts.map((size): Pool => {
+      const placesOf = (count: number, label: string) =>
+        slice(device.allocate(count * size.bytes, label));
+      const contents = placesOf(CONTENTS, 'contents');
+      return { ...size, kv: placesOf(PAGES, 'kv'), contents, seen: placesOf(PAGES, 'seen') };
+    });
+    for (const pool of pools) {
+      const all = Array.from({ length: CONTENTS }, (_, i) => bytesOf(i, pool));
+      await traffic.upload(Buffer.concat(all), pool.contents);
+    }
     const stream = device.createStream('engine');
-    const staging = (label: string) => slice(device.allocate(stagingPages * PAGE_BYTES, label));
+    const staging = (pages: number, label: string) =>
+      slice(device.allocate(pages * PAGE_BYTES, label));
     const bounceBytes = crossingPages * PAGE_BYTES;
     const diskStore = new DiskStore({
       thread,
-      partBytes,
-      pages: DISK_PAGES,
+      parts,
+      slots: slotsOf(DISK_PAGES),
       meter: new DiskMeter(() => device.clock.nowNs()),
     });
     const mover = new PageMover({
       device,
-      geometry,
-      kv: () => kv,
+      parts: pools.map(({ kv, ...size }) => ({ ...size, pool: () => kv })),
       stream,
       route,
       host,
       disk: diskStore,
       bounces: [0, 1].map((i) => device.allocateHost(bounceBytes, 'pageable', `bounce ${i}`)),
-      spillStaging: staging('spills'),
-      restoreStaging: staging('restores'),
+      spillStaging: staging(stagingPages, 'spills'),
+      restoreStaging: staging(restorePages, 'restores'),
       crossingBytes: crossingPages * PAGE_BYTES,
       meter,
       budget: new LaneBudget(share, device.clock.nowNs()),
@@ -177,42 +188,54 @@ class Bench {
       disk: diskStore,
       route,
       stream,
-      kv,
-      contents,
+      pools,
       crossed,
     });
   }
 
-  /** A step of the engine computes this content into the page. */
-  write(page: number, content: number): void {
+  #poolOf(part: KvPart): Pool {
+    return this.#pools.find((pool) => pool.part === part)!;
+  }
+
+  /** A step of the engine computes this content into the place. */
+  write(page: number, content: number, part: KvPart = 'context'): void {
+    const { kv, contents, bytes } = this.#poolOf(part);
     this.stream.launch('scatter-pages', {
-      kv: this.#kv,
-      pageBytes: PAGE_BYTES,
+      kv,
+      pageBytes: bytes,
       fromBytes: 0,
-      partBytes: PAGE_BYTES,
+      partBytes: bytes,
       pages: [page],
-      input: slice(this.#contents.buffer, content * PAGE_BYTES, PAGE_BYTES),
+      input: slice(contents.buffer, content * bytes, bytes),
     });
   }
 
-  /** What the engine's next launch would find in all pages. */
-  async pages(): Promise<Uint8Array[]> {
-    const { buffer } = this.#seen;
-    this.stream.launch('copy', { input: this.#kv, out: this.#seen, bytes: buffer.bytes });
-    const all = await this.traffic.download(this.#seen, this.stream, 'probe');
+  /** The same of every part. */
+  writeAll(page: number, content: number): void {
+    for (const { part } of this.parts) this.write(page, content, part);
+  }
+
+  /** What the engine's next launch would find in all places of a part. */
+  async pages(part: KvPart = 'context'): Promise<Uint8Array[]> {
+    const { kv, seen, bytes } = this.#poolOf(part);
+    this.stream.launch('copy', { input: kv, out: seen, bytes: seen.bytes });
+    const all = await this.traffic.download(seen, this.stream, 'probe');
     return Array.from({ length: PAGES }, (_, page) =>
-      all.subarray(page * PAGE_BYTES, (page + 1) * PAGE_BYTES),
+      all.subarray(page * bytes, (page + 1) * bytes),
     );
   }
 
-  /** Every group's part of a page, to or from slots of this number. */
+  /** Expects a content of every part in these places. */
+  async expectAll(expected: readonly (readonly [page: number, content: number])[]): Promise<void> {
+    for (const size of this.parts) {
+      const pages = await this.pages(size.part);
+      for (const [page, content] of expected) expect(pages[page]).toEqual(bytesOf(content, size));
+    }
+  }
+
+  /** Every part of a page, to or from slots of this number. */
   moves(page: number, slot: number, content: number): PageMove[] {
-    return this.groups.map((_, group) => ({
-      part: KV_PARTS[group]!,
-      slot,
-      page,
-      key: keyOf(content),
-    }));
+    return this.parts.map(({ part }) => ({ part, slot, page, key: keyOf(content) }));
   }
 
   /** Waits for as much as is under way, and takes what came of it. */
@@ -240,51 +263,54 @@ const restoreAll = (
 };
 
 describe.each([
-  ['one group', ONE],
-  ['groups whose layers lie apart', TWO],
-] as const)('pages of %s', (_, groups) => {
+  ['contexts alone', ONE],
+  ['contexts in pieces', BY_LAYER],
+  ['contexts, windows and states', ALL],
+] as const)('%s', (_, parts) => {
   test('go to host memory and come back to other pages, though reused at once', async () => {
-    const bench = await Bench.open({ groups });
-    for (let page = 0; page < 5; page++) bench.write(page, page);
+    const bench = await Bench.open({ parts, stagingPages: 24 });
+    for (let page = 0; page < 5; page++) bench.writeAll(page, page);
     const spilled = [0, 1, 2, 3, 4].flatMap((page) => bench.moves(page, page + 3, page));
-    // By group, as neighbours of one prefix come.
+    // By part, as neighbours of one prefix come.
     spilled.sort((a, b) => KV_PARTS.indexOf(a.part) - KV_PARTS.indexOf(b.part));
     expect(spillAll(bench, spilled)).toBe(spilled.length);
-    for (let page = 0; page < 5; page++) bench.write(page, 30);
+    for (let page = 0; page < 5; page++) bench.writeAll(page, 30);
     const out = await bench.end();
     expect(out.every(({ kind }) => kind === 'spilled')).toBe(true);
     const moves = [0, 1, 2, 3, 4].flatMap((i) => bench.moves(10 + i, i + 3, i));
-    moves.sort((a, b) => KV_PARTS.indexOf(a.part) - KV_PARTS.indexOf(b.part));
     const id = restoreAll(bench, moves);
-    const bytes = 5 * PAGE_BYTES;
+    const bytes = 5 * parts.reduce((sum, part) => sum + part.bytes, 0);
     expect(await bench.end()).toMatchObject([{ kind: 'restored', id, isComplete: true, bytes }]);
-    const pages = await bench.pages();
     for (let i = 0; i < 5; i++) {
-      expect(pages[i]).toEqual(bytesOf(30));
-      expect(pages[10 + i]).toEqual(bytesOf(i));
+      await bench.expectAll([
+        [i, 30],
+        [10 + i, i],
+      ]);
     }
   });
 
   test('go on to disk and come back', async () => {
-    const bench = await Bench.open({ groups });
-    bench.write(1, 7);
+    const bench = await Bench.open({ parts, stagingPages: 12 });
+    bench.writeAll(1, 7);
     spillAll(bench, bench.moves(1, 2, 7));
-    const demotions = groups.map((_, group) => ({
-      part: KV_PARTS[group]!,
+    const demotions = parts.map(({ part }) => ({
+      part,
       hostSlot: 2,
       diskSlot: 5,
       key: keyOf(7),
     }));
     bench.mover.demote('a', demotions);
     // The slot is another's at once.
-    bench.write(1, 8);
+    bench.writeAll(1, 8);
     spillAll(bench, bench.moves(1, 2, 8));
     restoreAll(bench, bench.moves(20, 5, 7), 'disk');
     restoreAll(bench, bench.moves(21, 2, 8), 'host');
     const settled = await bench.end();
     expect(settled.filter(({ kind }) => kind === 'restored')).toHaveLength(2);
-    const pages = await bench.pages();
-    expect([pages[20], pages[21]]).toEqual([bytesOf(7), bytesOf(8)]);
+    await bench.expectAll([
+      [20, 7],
+      [21, 8],
+    ]);
     expect(await readdir(folder)).toEqual([]);
   });
 });
@@ -297,7 +323,7 @@ test('what comes from disk is due later, by what the disk takes for all before i
   }
   await bench.end();
   const demotions = [0, 1].map((slot) => {
-    return { part: 'context' as const, hostSlot: slot, diskSlot: slot, key: keyOf(slot) };
+    return { part: 'context', hostSlot: slot, diskSlot: slot, key: keyOf(slot) } as const;
   });
   bench.mover.demote('a', demotions);
   await bench.end();
@@ -356,6 +382,33 @@ test('takes no more spills than staging holds, and again when it has room', asyn
   expect(spillAll(bench, moves.slice(3))).toBe(2);
 });
 
+test('takes no spill that fits neither behind what staging holds nor before it', async () => {
+  const bench = await Bench.open({ parts: ALL, stagingPages: 5, crossingPages: 1 });
+  bench.writeAll(0, 1);
+  const cross = bench.route.cross.bind(bench.route);
+  let letGo = () => {};
+  const isLetGo = new Promise<void>((resolve) => {
+    letGo = resolve;
+  });
+  let crossings = 0;
+  vi.spyOn(bench.route, 'cross').mockImplementation(async (request) => {
+    crossings += 1;
+    if (crossings > 1) await isLetGo;
+    return cross(request);
+  });
+  const [context, window, state] = bench.moves(0, 0, 1);
+  // Of 1280 bytes the first 96 are free again, and 656 behind them are not.
+  spillAll(bench, [window!]);
+  spillAll(bench, [state!]);
+  await bench.mover.whenSettled();
+  expect(spillAll(bench, [context!, { ...window!, slot: 1 }])).toBe(2);
+  // Of these bytes 272 are free, 96 before what is there and 176 behind it.
+  expect(spillAll(bench, [{ ...context!, slot: 1 }])).toBe(0);
+  letGo();
+  await bench.end();
+  expect(spillAll(bench, [{ ...context!, slot: 1 }])).toBe(1);
+});
+
 test('spills keep to their share of the lane', () => {
   const budget = new LaneBudget(0.25, 0);
   let spentNs = 0;
@@ -367,6 +420,15 @@ test('spills keep to their share of the lane', () => {
   }
   // A second was saved at the start.
   expect(Math.abs(spentNs - 26e9)).toBeLessThan(7e6);
+});
+
+test('a spill that takes longer than can be saved waits for all that can be', () => {
+  const budget = new LaneBudget(0.5, 0);
+  expect(budget.has(3e9, 0)).toBe(true);
+  budget.spend(3e9);
+  // Two seconds are owed, and one is to be saved.
+  expect(budget.has(3e9, 5.9e9)).toBe(false);
+  expect(budget.has(3e9, 6e9)).toBe(true);
 });
 
 test('a price follows what crossings take', () => {
@@ -394,21 +456,24 @@ test('a spill waits for the budget and is taken later', async () => {
 });
 
 describe('when it is cancelled', () => {
-  test('a restore writes no page, and its pages are the next owner’s', async () => {
-    const bench = await Bench.open();
-    bench.write(0, 1);
+  test.each([
+    ['contexts', ONE],
+    ['all parts', ALL],
+  ])('a restore of %s writes nothing, and its places are the next owner’s', async (_, parts) => {
+    const bench = await Bench.open({ parts });
+    bench.writeAll(0, 1);
     spillAll(bench, bench.moves(0, 0, 1));
     await bench.end();
     for (const when of ['before it is queued', 'while it crosses', 'when it has come']) {
-      bench.write(5, 2);
+      bench.writeAll(5, 2);
       const id = bench.mover.restore({ tenant: 'a', moves: bench.moves(5, 0, 1), from: 'host' });
       if (when !== 'before it is queued') bench.mover.queueMoves();
       if (when === 'when it has come') await bench.mover.idle();
       bench.mover.cancel(id);
-      bench.write(5, 3);
+      bench.writeAll(5, 3);
       bench.mover.queueMoves();
       expect([when, await bench.end()]).toEqual([when, []]);
-      expect((await bench.pages())[5]).toEqual(bytesOf(3));
+      await bench.expectAll([[5, 3]]);
     }
   });
 
@@ -435,7 +500,7 @@ describe('faults', () => {
     let blocks = 0;
     vi.spyOn(device, 'allocateHost').mockImplementation((bytes, memory, label) => {
       blocks += 1;
-      if (blocks > 2) throw new DeviceError('out-of-memory', 'no more host memory');
+      if (blocks > 4) throw new DeviceError('out-of-memory', 'no more host memory');
       const shared = new SharedArrayBuffer(bytes);
       return { id: blocks, memory, bytes: new Uint8Array(shared), label };
     });
@@ -447,17 +512,26 @@ describe('faults', () => {
     const store = new HostStore({
       device,
       memory: 'pinned',
-      partBytes: [96, 32],
-      pages: 10,
-      blockBytes: 3 * 128,
+      parts: [
+        { part: 'context', bytes: 96, pieceBytes: 96 },
+        { part: 'state', bytes: 48, pieceBytes: 32 },
+      ],
+      slots: { context: 9, state: 9 },
+      blockBytes: 3 * 96,
       availableBytes: () => Number.POSITIVE_INFINITY,
       touch: async () => undefined,
     });
-    expect(store.place(0, 0)).toBe('later');
+    const place = (part: KvPart, slot: number, index = 0) =>
+      store.place({ part, slot, piece: { index, fromBytes: 32 * index, bytes: 16 } });
+    expect(place('context', 0)).toBe('later');
     await store.grow();
-    expect(store.readyBytes).toBe(2 * 3 * 128);
-    expect(store.place(1, 5)).toMatchObject({ offsetBytes: 3 * 96 + 2 * 32 });
-    expect(store.place(0, 6)).toBe('never');
+    // Three blocks for contexts and two for states are wanted: both grow alike.
+    expect(store.readyBytes).toBe(2 * 3 * 96 + 2 * 9 * 32);
+    expect(place('context', 5)).toMatchObject({ host: { id: 3 }, offsetBytes: 2 * 96 });
+    expect(place('context', 6)).toBe('never');
+    // Two pieces each, of which nine are in a block.
+    expect(place('state', 4, 0)).toMatchObject({ host: { id: 2 }, offsetBytes: 8 * 32 });
+    expect(place('state', 4, 1)).toMatchObject({ host: { id: 4 }, offsetBytes: 0 });
   });
 
   test('host memory that the system does not have is not taken', async () => {
@@ -465,8 +539,8 @@ describe('faults', () => {
     const store = new HostStore({
       device,
       memory: 'pageable',
-      partBytes: [PAGE_BYTES],
-      pages: 100,
+      parts: ONE,
+      slots: { context: 100 },
       blockBytes: 4 * PAGE_BYTES,
       availableBytes: () => availableBytes,
       touch: async ({ bytes }) => {
@@ -475,7 +549,8 @@ describe('faults', () => {
     });
     await store.grow();
     expect(store.readyBytes).toBe(2 * 4 * PAGE_BYTES);
-    expect(store.place(0, 8)).toBe('never');
+    const [piece] = piecesOf(CONTEXT);
+    expect(store.place({ part: 'context', slot: 8, piece: piece! })).toBe('never');
     store.close();
   });
 
@@ -483,12 +558,12 @@ describe('faults', () => {
     const bench = await Bench.open();
     bench.write(0, 1);
     const place = bench.host.place.bind(bench.host);
-    vi.spyOn(bench.host, 'place').mockImplementation((group, slot) =>
-      slot === 1 ? 'never' : place(group, slot),
+    vi.spyOn(bench.host, 'place').mockImplementation((piece) =>
+      piece.slot === 1 ? 'never' : place(piece),
     );
     const moves = [0, 1, 2].flatMap((slot) => bench.moves(0, slot, 1));
     expect(spillAll(bench, moves)).toBe(3);
-    const lost = [{ part: 'context' as const, slot: 1 }];
+    const lost = [{ part: 'context', slot: 1 }];
     expect(await bench.end()).toContainEqual({
       kind: 'slots-lost',
       store: 'host',
@@ -521,7 +596,7 @@ describe('faults', () => {
     bench.write(0, 1);
     await bench.route.lanes[0]!.close();
     spillAll(bench, bench.moves(0, 5, 1));
-    const lost = [{ part: 'context' as const, slot: 5 }];
+    const lost = [{ part: 'context', slot: 5 }];
     expect(await bench.end()).toEqual([
       { kind: 'slots-lost', store: 'host', failure: 'lane-lost', lost },
     ]);
@@ -538,10 +613,8 @@ describe('faults', () => {
     spillAll(bench, bench.moves(0, 5, 2));
     // Asked for while nobody knows yet.
     const id = restoreAll(bench, bench.moves(9, 5, 2));
-    bench.mover.demote('a', [
-      { part: 'context' as const, hostSlot: 5, diskSlot: 0, key: keyOf(2) },
-    ]);
-    const part = { part: 'context' as const, slot: 5 };
+    bench.mover.demote('a', [{ part: 'context', hostSlot: 5, diskSlot: 0, key: keyOf(2) }]);
+    const part = { part: 'context', slot: 5 };
     expect(await bench.end()).toEqual([
       { kind: 'slots-lost', store: 'host', failure: 'lane-lost', lost: [part] },
       { kind: 'restore-failed', id, failure: 'lane-lost', lost: [part] },
@@ -549,7 +622,7 @@ describe('faults', () => {
         kind: 'slots-lost',
         store: 'disk',
         failure: 'lane-lost',
-        lost: [{ part: 'context' as const, slot: 0 }],
+        lost: [{ part: 'context', slot: 0 }],
       },
     ]);
     expect(cross).toHaveBeenCalledTimes(1);
@@ -561,8 +634,8 @@ describe('faults', () => {
     bench.write(0, 1);
     bench.write(1, 2);
     spillAll(bench, [...bench.moves(0, 0, 1), ...bench.moves(1, 1, 2)]);
-    const demotion = (hostSlot: number, diskSlot: number, content: number) => ({
-      part: 'context' as const,
+    const demotion = (hostSlot: number, diskSlot: number, content: number): Demotion => ({
+      part: 'context',
       hostSlot,
       diskSlot,
       key: keyOf(content),
@@ -579,12 +652,12 @@ describe('faults', () => {
     bench.write(9, 3);
     for (const { tenant, move } of asked) {
       const id = restoreAll(bench, [move], 'disk', tenant);
-      const lost = [{ part: 'context' as const, slot: move.slot }];
+      const lost = [{ part: 'context', slot: move.slot }];
       const failed = { kind: 'restore-failed', id, failure: 'not-authentic', lost };
       expect(await bench.end()).toEqual([failed]);
     }
     expect((await bench.pages())[9]).toEqual(bytesOf(3));
-    bench.mover.drop('disk', [{ part: 'context' as const, slot: 0 }]);
+    bench.mover.drop('disk', [{ part: 'context', slot: 0 }]);
     restoreAll(bench, [right!], 'disk');
     expect(await bench.end()).toMatchObject([{ failure: 'not-authentic' }]);
     restoreAll(bench, bench.moves(9, 1, 2), 'disk');
@@ -602,9 +675,7 @@ describe('faults', () => {
     spillAll(bench, bench.moves(0, 0, 1));
     await bench.end();
     await bench.thread.close();
-    bench.mover.demote('a', [
-      { part: 'context' as const, hostSlot: 0, diskSlot: 0, key: keyOf(1) },
-    ]);
+    bench.mover.demote('a', [{ part: 'context', hostSlot: 0, diskSlot: 0, key: keyOf(1) }]);
     expect(await bench.end()).toMatchObject([{ kind: 'slots-lost', failure: 'disk-failed' }]);
     const id = restoreAll(bench, bench.moves(3, 0, 1), 'disk');
     expect(await bench.end()).toMatchObject([{ id, failure: 'disk-failed' }]);
@@ -614,117 +685,426 @@ describe('faults', () => {
   });
 });
 
+/** Pieces of states that cross, in order. */
+const ofPieces = ({ crossed }: Bench) =>
+  crossed.filter(({ purpose }) => purpose.startsWith('kv-')).map(({ bytes }) => bytes);
+
+const stateMove = (page: number, slot: number, content: number): PageMove => {
+  return { part: 'state', page, slot, key: keyOf(content) };
+};
+
+describe('a state that is larger than what should cross at once', () => {
+  const open = (options: BenchOptions = {}) => Bench.open({ parts: ALL, ...options });
+
+  test('crosses in pieces, and needs no more room than one when it comes back', async () => {
+    const bench = await open({ crossingPages: 1, restorePages: 1 });
+    bench.write(4, 9, 'state');
+    bench.crossed.length = 0;
+    expect(spillAll(bench, [stateMove(4, 2, 9)])).toBe(1);
+    bench.write(4, 1, 'state');
+    await bench.end();
+    const id = restoreAll(bench, [stateMove(7, 2, 9)]);
+    expect(await bench.end()).toMatchObject([{ kind: 'restored', id, bytes: STATE.bytes }]);
+    expect(ofPieces(bench)).toEqual([224, 224, 208, 224, 224, 208]);
+    const states = await bench.pages('state');
+    expect([states[4], states[7]]).toEqual([bytesOf(1, STATE), bytesOf(9, STATE)]);
+  });
+
+  test('is not taken where staging has no room for all of it, and others are', async () => {
+    const bench = await open({ stagingPages: 2, crossingPages: 1 });
+    bench.writeAll(0, 1);
+    expect(spillAll(bench, [stateMove(0, 0, 1)])).toBe(0);
+    const moves = bench.moves(0, 0, 1);
+    expect(spillAll(bench, moves)).toBe(2);
+    await bench.end();
+    restoreAll(
+      bench,
+      moves.slice(0, 2).map((move) => ({ ...move, page: 3 })),
+    );
+    expect(await bench.end()).toMatchObject([{ kind: 'restored' }]);
+    expect((await bench.pages('window'))[3]).toEqual(bytesOf(1, ALL[1]));
+  });
+
+  test('leaves its place and its slot to others while it is on its way', async () => {
+    // Pieces come one by one, and the slot is written no sooner than the last has left it.
+    const bench = await open({ stagingPages: 12, crossingPages: 1, restorePages: 1 });
+    bench.write(0, 1, 'state');
+    spillAll(bench, [stateMove(0, 3, 1)]);
+    // Both are used anew before any piece of the first has crossed, and what was there is read.
+    bench.mover.restore({ tenant: 'a', moves: [stateMove(10, 3, 1)], from: 'host' });
+    bench.write(0, 2, 'state');
+    spillAll(bench, [stateMove(0, 3, 2)]);
+    bench.write(0, 5, 'state');
+    restoreAll(bench, [stateMove(11, 3, 2)]);
+    await bench.end();
+    const states = await bench.pages('state');
+    const contents = [states[0], states[10], states[11]];
+    expect(contents).toEqual([5, 1, 2].map((content) => bytesOf(content, STATE)));
+  });
+
+  test('is lost once where one of its pieces is, and never read', async () => {
+    const bench = await open({ stagingPages: 12, crossingPages: 1 });
+    bench.writeAll(0, 1);
+    spillAll(bench, [stateMove(0, 5, 1)]);
+    await bench.end();
+    for (const failing of [[0], [1], [2], [0, 2]]) {
+      bench.write(0, 2, 'state');
+      const cross = bench.route.cross.bind(bench.route);
+      let crossings = 0;
+      const spy = vi.spyOn(bench.route, 'cross').mockImplementation((request) => {
+        crossings += 1;
+        return failing.includes(crossings - 1) ? Promise.reject(new Error('lost')) : cross(request);
+      });
+      const [context, window] = bench.moves(0, 5, 2);
+      spillAll(bench, [stateMove(0, 5, 2)]);
+      const lost = [{ part: 'state', slot: 5 }];
+      const id = restoreAll(bench, [stateMove(9, 5, 2)]);
+      const settled = (await bench.end()).filter(({ kind }) => kind !== 'spilled');
+      expect(settled).toEqual([
+        { kind: 'slots-lost', store: 'host', failure: 'lane-lost', lost },
+        { kind: 'restore-failed', id, failure: 'lane-lost', lost },
+      ]);
+      spy.mockRestore();
+      // The slot, and those of the same number, serve on.
+      spillAll(bench, [context!, window!, stateMove(0, 5, 2)]);
+      restoreAll(bench, [stateMove(9, 5, 2)]);
+      expect((await bench.end()).at(-1)).toMatchObject({ kind: 'restored' });
+      expect((await bench.pages('state'))[9]).toEqual(bytesOf(2, STATE));
+      bench.write(9, 3, 'state');
+    }
+    expect(bench.mover.queue().spillNs).toBe(0);
+  });
+
+  test('is lost where the host has no memory for one of its pieces', async () => {
+    const bench = await open();
+    const place = bench.host.place.bind(bench.host);
+    vi.spyOn(bench.host, 'place').mockImplementation((piece) =>
+      piece.part === 'state' && piece.piece.index === 2 ? 'never' : place(piece),
+    );
+    bench.writeAll(0, 1);
+    expect(spillAll(bench, bench.moves(0, 1, 1))).toBe(3);
+    const lost = [{ part: 'state', slot: 1 }];
+    const noMemory = { kind: 'slots-lost', store: 'host', failure: 'no-memory', lost };
+    expect((await bench.end()).filter(({ kind }) => kind !== 'spilled')).toEqual([noMemory]);
+  });
+
+  test.each([0, 1, 2])(
+    'fails what it comes with where piece %i does not come, and can come again',
+    async (failing) => {
+      const bench = await open({ stagingPages: 12, restorePages: 2, crossingPages: 1 });
+      bench.writeAll(0, 1);
+      spillAll(bench, bench.moves(0, 0, 1));
+      await bench.end();
+      const cross = bench.route.cross.bind(bench.route);
+      let pieces = 0;
+      const spy = vi.spyOn(bench.route, 'cross').mockImplementation((request) => {
+        const isOfState = request.device.bytes < 256 && request.device.bytes > 96;
+        if (isOfState) pieces += 1;
+        const isFailing = isOfState && pieces - 1 === failing;
+        return isFailing ? Promise.reject(new Error('lost')) : cross(request);
+      });
+      const id = restoreAll(bench, bench.moves(9, 0, 1));
+      const failed = { kind: 'restore-failed', id, failure: 'lane-lost', lost: [] };
+      expect(await bench.end()).toEqual([failed]);
+      spy.mockRestore();
+      // Its places are others' by now: nothing more is written there.
+      bench.writeAll(9, 4);
+      restoreAll(bench, bench.moves(8, 0, 1));
+      expect(await bench.end()).toMatchObject([{ kind: 'restored' }]);
+      await bench.expectAll([
+        [8, 1],
+        [9, 4],
+      ]);
+    },
+  );
+
+  test.each([0, 1, 2, 3])(
+    'is not written any more once it is cancelled after piece %i',
+    async (n) => {
+      const bench = await open({ stagingPages: 12, crossingPages: 1, restorePages: 1 });
+      bench.write(0, 1, 'state');
+      spillAll(bench, [stateMove(0, 0, 1)]);
+      await bench.end();
+      const cross = bench.route.cross.bind(bench.route);
+      let pieces = 0;
+      let cancel = () => {};
+      const spy = vi.spyOn(bench.route, 'cross').mockImplementation(async (request) => {
+        // In the middle: behind as many pieces as were brought, before the next arrives.
+        const records = await cross(request);
+        if (pieces === n) cancel();
+        pieces += 1;
+        return records;
+      });
+      const id = bench.mover.restore({ tenant: 'a', moves: [stateMove(9, 0, 1)], from: 'host' });
+      cancel = () => {
+        bench.mover.cancel(id);
+        bench.write(9, 4, 'state');
+      };
+      bench.mover.queueMoves();
+      const settled = await bench.end();
+      if (n === 3) cancel();
+      expect(settled).toHaveLength(n === 3 ? 1 : 0);
+      expect((await bench.pages('state'))[9]).toEqual(bytesOf(4, STATE));
+      spy.mockRestore();
+      restoreAll(bench, [stateMove(9, 0, 1)]);
+      expect((await bench.end()).at(-1)).toMatchObject({ kind: 'restored' });
+      expect(bench.mover.queue().restoreNs).toBe(0);
+    },
+  );
+
+  test('fails whole where the lane is lost between its pieces', async () => {
+    const bench = await open({ stagingPages: 12, crossingPages: 1, restorePages: 1 });
+    bench.writeAll(0, 1);
+    spillAll(bench, bench.moves(0, 0, 1));
+    await bench.end();
+    const cross = bench.route.cross.bind(bench.route);
+    vi.spyOn(bench.route, 'cross').mockImplementation(async (request) => {
+      const records = await cross(request);
+      if (request.device.bytes === STATE.pieceBytes) await bench.route.lanes[0]!.close();
+      return records;
+    });
+    const id = restoreAll(bench, bench.moves(9, 0, 1));
+    expect(await bench.end()).toMatchObject([{ id, failure: 'lane-lost', lost: [] }]);
+    expect(bench.mover.laneFailure).not.toBeNull();
+    bench.writeAll(9, 4);
+    await bench.expectAll([[9, 4]]);
+    expect(spillAll(bench, bench.moves(0, 5, 1))).toBe(0);
+  });
+
+  test('is lost on disk where one of its pieces is, once', async () => {
+    const bench = await open({ stagingPages: 12, crossingPages: 1 });
+    bench.write(0, 1, 'state');
+    spillAll(bench, [stateMove(0, 0, 1)]);
+    const demote = (diskSlot: number) =>
+      bench.mover.demote('a', [{ part: 'state', hostSlot: 0, diskSlot, key: keyOf(1) }]);
+    const write = bench.disk.write.bind(bench.disk);
+    const written: number[] = [];
+    vi.spyOn(bench.disk, 'write').mockImplementation(async (tenant, key, piece, from) => {
+      written.push(piece.piece.index);
+      return piece.slot === 3 && piece.piece.index === 1
+        ? 'disk-full'
+        : write(tenant, key, piece, from);
+    });
+    demote(3);
+    demote(4);
+    const lost = [{ part: 'state', slot: 3 }];
+    const settled = (await bench.end()).filter(({ kind }) => kind !== 'spilled');
+    expect(settled).toEqual([{ kind: 'slots-lost', store: 'disk', failure: 'disk-full', lost }]);
+    // Nothing is written of it behind the piece that failed.
+    expect(written.sort()).toEqual([0, 0, 1, 1, 2]);
+    const read = bench.disk.read.bind(bench.disk);
+    const spy = vi
+      .spyOn(bench.disk, 'read')
+      .mockImplementation(async (tenant, key, piece, to) =>
+        piece.piece.index === 0 ? read(tenant, key, piece, to) : 'not-authentic',
+      );
+    const id = restoreAll(bench, [stateMove(9, 4, 1)], 'disk');
+    expect(await bench.end()).toEqual([
+      { kind: 'restore-failed', id, failure: 'not-authentic', lost: [{ part: 'state', slot: 4 }] },
+    ]);
+    spy.mockRestore();
+    restoreAll(bench, [stateMove(9, 4, 1)], 'disk');
+    expect(await bench.end()).toMatchObject([{ kind: 'restored', bytes: STATE.bytes }]);
+    expect((await bench.pages('state'))[9]).toEqual(bytesOf(1, STATE));
+    // Dropped, no piece of it is read.
+    bench.mover.drop('disk', [{ part: 'state', slot: 4 }]);
+    const gone = restoreAll(bench, [stateMove(9, 4, 1)], 'disk');
+    expect(await bench.end()).toMatchObject([{ id: gone, failure: 'not-authentic' }]);
+  });
+});
+
+/** Parts of what moves; those that a model does not have are left out. */
+const someParts = fc.subarray([...KV_PARTS], { minLength: 1 });
+
 /** What may be asked next. */
 const operation = fc.oneof(
-  fc.record({ kind: fc.constant('write' as const), page: fc.nat(PAGES - 1), content: fc.nat(29) }),
+  fc.record({
+    kind: fc.constant('write' as const),
+    parts: someParts,
+    page: fc.nat(PAGES - 1),
+    content: fc.nat(29),
+  }),
   fc.record({
     kind: fc.constant('spill' as const),
+    parts: someParts,
     pages: fc.uniqueArray(fc.nat(PAGES - 1), { minLength: 1, maxLength: 5 }),
     slot: fc.nat(HOST_PAGES - 5),
   }),
   fc.record({
     kind: fc.constant('restore' as const),
+    parts: someParts,
     from: fc.constantFrom('host' as const, 'disk' as const),
     pages: fc.uniqueArray(fc.nat(PAGES - 1), { minLength: 1, maxLength: 5 }),
-    slot: fc.nat(HOST_PAGES - 5),
+    /** Which of the slots that hold something comes first. */
+    which: fc.nat(HOST_PAGES - 1),
   }),
   fc.record({
     kind: fc.constant('demote' as const),
-    hostSlot: fc.nat(HOST_PAGES - 1),
+    parts: someParts,
+    which: fc.nat(HOST_PAGES - 1),
     diskSlot: fc.nat(DISK_PAGES - 1),
   }),
   fc.record({ kind: fc.constant('cancel' as const), which: fc.nat(3) }),
-  fc.record({ kind: fc.constantFrom('queue' as const, 'wait' as const) }),
+  fc.record({ kind: fc.constantFrom('queue' as const, 'some' as const, 'wait' as const) }),
 );
+type Operation = typeof operation extends fc.Arbitrary<infer Value> ? Value : never;
+
+/** What a bench should hold, by what was asked of it; absent: undefined content. */
+class Expected {
+  readonly #bench: Bench;
+  /** What failed, and how; null: nothing may. */
+  readonly #failures: Set<string> | null;
+  /** By part and number. */
+  readonly #pages = new Map<string, number>();
+  readonly #stores = { host: new Map<string, number>(), disk: new Map<string, number>() };
+  readonly #restores = new Map<number, readonly (PageMove & { readonly content: number })[]>();
+
+  constructor(bench: Bench, failures: Set<string> | null) {
+    this.#bench = bench;
+    this.#failures = failures;
+  }
+
+  #isRestoring(part: KvPart, page: number): boolean {
+    return [...this.#restores.values()].some((moves) =>
+      moves.some((move) => move.part === part && move.page === page),
+    );
+  }
+
+  /** One of the slots that hold anything; else the first. */
+  #heldSlot(store: StoreName, which: number): number {
+    const slots = [...this.#stores[store].keys()].map((name) => Number(name.split(' ')[1]));
+    return slots[which % slots.length] ?? 0;
+  }
+
+  /** What has ended. */
+  take(): void {
+    for (const each of this.#bench.mover.settled()) {
+      if (each.kind === 'spilled') continue;
+      if (this.#failures === null) {
+        expect(each).toMatchObject({ kind: 'restored', isComplete: true });
+      }
+      if ('failure' in each) this.#failures?.add(`${each.kind}: ${each.failure}`);
+      if (each.kind === 'restored') {
+        for (const { part, page, content } of this.#restores.get(each.id)!) {
+          this.#pages.set(`${part} ${page}`, content);
+        }
+        this.#restores.delete(each.id);
+      } else if (each.kind === 'restore-failed') {
+        this.#restores.delete(each.id);
+      } else {
+        for (const { part, slot } of each.lost) this.#stores[each.store].delete(`${part} ${slot}`);
+      }
+    }
+  }
+
+  async do(operation: Operation): Promise<void> {
+    const { mover, parts: all } = this.#bench;
+    const own = (parts: readonly KvPart[]) => all.filter(({ part }) => parts.includes(part));
+    switch (operation.kind) {
+      case 'write': {
+        const { page, content } = operation;
+        for (const { part } of own(operation.parts)) {
+          if (this.#isRestoring(part, page)) continue;
+          this.#bench.write(page, content, part);
+          this.#pages.set(`${part} ${page}`, content);
+        }
+        return;
+      }
+      case 'spill': {
+        const moves = operation.pages.flatMap((page, i) =>
+          own(operation.parts).flatMap(({ part }): PageMove[] => {
+            const content = this.#pages.get(`${part} ${page}`);
+            if (content === undefined || this.#isRestoring(part, page)) return [];
+            return [{ part, page, slot: operation.slot + i, key: keyOf(content) }];
+          }),
+        );
+        const taken = mover.spill({ tenant: 'a', moves });
+        for (const { part, page, slot } of moves.slice(0, taken)) {
+          this.#stores.host.set(`${part} ${slot}`, this.#pages.get(`${part} ${page}`)!);
+        }
+        mover.queueMoves();
+        return;
+      }
+      case 'restore': {
+        const { from, pages, which } = operation;
+        const first = this.#heldSlot(from, which);
+        const moves = pages.flatMap((page, i) =>
+          own(operation.parts).flatMap(({ part }) => {
+            const slot = first + i;
+            const content = this.#stores[from].get(`${part} ${slot}`);
+            if (content === undefined || this.#isRestoring(part, page)) return [];
+            return [{ part, page, slot, key: keyOf(content), content }];
+          }),
+        );
+        if (moves.length === 0) return;
+        const id = mover.restore({ tenant: 'a', moves, from });
+        for (const { part, page } of moves) this.#pages.delete(`${part} ${page}`);
+        this.#restores.set(id, moves);
+        mover.queueMoves();
+        return;
+      }
+      case 'demote': {
+        const { which, diskSlot } = operation;
+        const hostSlot = this.#heldSlot('host', which);
+        const demotions = own(operation.parts).flatMap(({ part }): Demotion[] => {
+          const content = this.#stores.host.get(`${part} ${hostSlot}`);
+          if (content === undefined) return [];
+          this.#stores.disk.set(`${part} ${diskSlot}`, content);
+          return [{ part, hostSlot, diskSlot, key: keyOf(content) }];
+        });
+        mover.demote('a', demotions);
+        return;
+      }
+      case 'cancel': {
+        const id = [...this.#restores.keys()][operation.which];
+        if (id === undefined) return;
+        mover.cancel(id);
+        this.#restores.delete(id);
+        return;
+      }
+      default:
+        if (operation.kind === 'wait') await mover.idle();
+        // In the middle: the next one has come to its end, and others are on their way.
+        if (operation.kind === 'some') await Promise.race([mover.whenSettled(), mover.idle()]);
+        this.take();
+        mover.queueMoves();
+    }
+  }
+
+  /** Everything ends, and what should be somewhere is there, each byte. */
+  async check(): Promise<void> {
+    const { mover, parts } = this.#bench;
+    await mover.idle();
+    this.take();
+    expect(this.#restores.size).toBe(0);
+    expect(mover.queue().restoreNs).toBeCloseTo(0, 3);
+    expect(mover.queue().spillNs).toBeCloseTo(0, 3);
+    for (const size of parts) {
+      const seen = await this.#bench.pages(size.part);
+      for (const [name, content] of this.#pages) {
+        const [part, page] = name.split(' ');
+        if (part === size.part) expect(seen[Number(page)]).toEqual(bytesOf(content, size));
+      }
+    }
+  }
+}
+
+const operations = fc.array(operation, { minLength: 10, maxLength: 60 });
 
 test('every page holds what it should, whatever moves, in any order', async () => {
   const before = device.counters();
   const small = { stagingPages: 5, crossingPages: 2 };
   const benches = [
-    await Bench.open({ ...small, groups: ONE }),
-    await Bench.open({ ...small, groups: TWO }),
+    await Bench.open({ ...small, parts: ONE }),
+    await Bench.open({ ...small, parts: BY_LAYER }),
+    await Bench.open({ ...small, parts: ALL, crossingPages: 1, restorePages: 1 }),
   ];
   await fc.assert(
-    fc.asyncProperty(
-      fc.constantFrom(...benches),
-      fc.array(operation, { minLength: 10, maxLength: 60 }),
-      async (bench, operations) => {
-        const { mover, groups } = bench;
-        /** By page and slot; absent: undefined content. */
-        const pages = new Map<number, number>();
-        const host = new Map<number, number>();
-        const disk = new Map<number, number>();
-        const restores = new Map<number, { page: number; content: number }[]>();
-        const isRestoring = (page: number) =>
-          [...restores.values()].some((moves) => moves.some((move) => move.page === page));
-        const take = () => {
-          for (const each of mover.settled()) {
-            if (each.kind === 'spilled') continue;
-            expect(each).toMatchObject({ kind: 'restored', isComplete: true });
-            if (each.kind !== 'restored') continue;
-            for (const { page, content } of restores.get(each.id)!) pages.set(page, content);
-            restores.delete(each.id);
-          }
-        };
-        for (const each of operations) {
-          if (each.kind === 'write') {
-            if (isRestoring(each.page)) continue;
-            bench.write(each.page, each.content);
-            pages.set(each.page, each.content);
-          } else if (each.kind === 'spill') {
-            const known = each.pages.filter((page) => pages.has(page) && !isRestoring(page));
-            for (const [i, page] of known.entries()) {
-              const content = pages.get(page)!;
-              const moves = bench.moves(page, each.slot + i, content);
-              const taken = mover.spill({ tenant: 'a', moves });
-              // Half a page is none.
-              if (taken === moves.length) host.set(each.slot + i, content);
-              else if (taken > 0) host.delete(each.slot + i);
-            }
-            mover.queueMoves();
-          } else if (each.kind === 'restore') {
-            const slots = each.from === 'host' ? host : disk;
-            const wanted = each.pages
-              .map((page, i) => ({ page, slot: each.slot + i }))
-              .filter(({ page, slot }) => slots.has(slot) && !isRestoring(page));
-            if (wanted.length === 0) continue;
-            const moves = wanted.flatMap(({ page, slot }) =>
-              bench.moves(page, slot, slots.get(slot)!),
-            );
-            const id = mover.restore({ tenant: 'a', moves, from: each.from });
-            const into = wanted.map(({ page, slot }) => ({ page, content: slots.get(slot)! }));
-            for (const { page } of into) pages.delete(page);
-            restores.set(id, into);
-            mover.queueMoves();
-          } else if (each.kind === 'demote') {
-            const content = host.get(each.hostSlot);
-            if (content === undefined) continue;
-            const { hostSlot, diskSlot } = each;
-            const key = keyOf(content);
-            mover.demote(
-              'a',
-              groups.map((_, group) => ({ part: KV_PARTS[group]!, hostSlot, diskSlot, key })),
-            );
-            disk.set(diskSlot, content);
-          } else if (each.kind === 'cancel') {
-            const id = [...restores.keys()][each.which];
-            if (id === undefined) continue;
-            mover.cancel(id);
-            restores.delete(id);
-          } else {
-            if (each.kind === 'wait') await mover.idle();
-            take();
-            mover.queueMoves();
-          }
-        }
-        await mover.idle();
-        take();
-        expect(restores.size).toBe(0);
-        expect(mover.queue().restoreNs).toBeCloseTo(0, 3);
-        const seen = await bench.pages();
-        for (const [page, content] of pages) expect(seen[page]).toEqual(bytesOf(content));
-      },
-    ),
+    fc.asyncProperty(fc.constantFrom(...benches), operations, async (bench, asked) => {
+      const expected = new Expected(bench, null);
+      for (const each of asked) await expected.do(each);
+      await expected.check();
+    }),
     { numRuns: 60, seed: 7 },
   );
   const after = device.counters();
@@ -736,4 +1116,55 @@ test('every page holds what it should, whatever moves, in any order', async () =
     after.h2dBytes - before.h2dBytes,
     after.d2hBytes - before.d2hBytes,
   ]);
+}, 60_000);
+
+test('what is said to be there is, though crossings, memory and disk fail', async () => {
+  const bench = await Bench.open({
+    parts: ALL,
+    stagingPages: 5,
+    crossingPages: 1,
+    restorePages: 2,
+  });
+  let draws = 0;
+  const fails = (oneIn: number) => (hash32(draws++, 17, 3) >>> 0) % oneIn === 0;
+  const cross = bench.route.cross.bind(bench.route);
+  vi.spyOn(bench.route, 'cross').mockImplementation((request) =>
+    request.purpose.startsWith('kv-') && fails(8)
+      ? Promise.reject(new Error('lost'))
+      : cross(request),
+  );
+  const place = bench.host.place.bind(bench.host);
+  const write = bench.disk.write.bind(bench.disk);
+  vi.spyOn(bench.disk, 'write').mockImplementation(async (...asked) =>
+    fails(10) ? 'disk-full' : write(...asked),
+  );
+  const read = bench.disk.read.bind(bench.disk);
+  vi.spyOn(bench.disk, 'read').mockImplementation(async (...asked) =>
+    fails(10) ? 'not-authentic' : read(...asked),
+  );
+  const failures = new Set<string>();
+  let isShort = false;
+  vi.spyOn(bench.host, 'place').mockImplementation((piece) =>
+    isShort && piece.part === 'state' && piece.piece.index === 1 ? 'never' : place(piece),
+  );
+  await fc.assert(
+    fc.asyncProperty(operations, async (asked) => {
+      const expected = new Expected(bench, failures);
+      for (const each of asked) {
+        isShort = each.kind === 'spill' && fails(4);
+        await expected.do(each);
+        isShort = false;
+      }
+      await expected.check();
+    }),
+    { numRuns: 100, seed: 11 },
+  );
+  expect([...failures].sort()).toEqual([
+    'restore-failed: lane-lost',
+    'restore-failed: not-authentic',
+    'slots-lost: disk-full',
+    'slots-lost: lane-lost',
+    'slots-lost: no-memory',
+  ]);
+  expect(bench.mover.laneFailure).toBeNull();
 }, 60_000);

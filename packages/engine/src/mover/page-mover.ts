@@ -28,27 +28,20 @@ import type { Route } from '../traffic/route.ts';
 import type { DiskStore } from './disk-store.ts';
 import type { HostPlace, HostStore } from './host-store.ts';
 import type { LaneBudget, LaneMeter } from './lane-budget.ts';
-import { SlotOrder, type SlotUse } from './slot-order.ts';
+import { type PartPool, type Piece, partLaneNs, piecesOf } from './part-places.ts';
+import { SlotOrder, type SlotUse, sharedUse } from './slot-order.ts';
 import { type RingPart, StagingRing } from './staging-ring.ts';
-
-/** What pages consist of. */
-export interface PageGeometry {
-  readonly pageBytes: number;
-  readonly layers: number;
-  readonly groups: readonly { readonly layers: readonly number[] }[];
-}
 
 export interface PageMoverOptions {
   readonly device: Device;
-  readonly geometry: PageGeometry;
-  /** All pages; a device that slept has others. */
-  readonly kv: () => Slice;
+  /** Those of the model; the first is `context`. */
+  readonly parts: readonly PartPool[];
   /** The engine's own. */
   readonly stream: Stream;
   readonly route: Route;
   readonly host: HostStore;
   readonly disk: DiskStore | null;
-  /** Where pages from disk are decrypted to, each for one crossing; none where there is no disk. */
+  /** Where pieces from disk are decrypted to, each for a crossing; none where there is no disk. */
   readonly bounces: readonly HostBuffer[];
   /** Device memory in which what moves lies side by side. */
   readonly spillStaging: Slice;
@@ -59,33 +52,51 @@ export interface PageMoverOptions {
   readonly budget: LaneBudget;
 }
 
+/** A part of the model, and what of it crosses as one. */
+interface Moved extends PartPool {
+  readonly pieces: readonly Piece[];
+}
+
 /** A spill that was asked for. */
 interface Spill {
   readonly tenant: string;
   readonly move: PageMove;
-  readonly place: HostPlace;
+  /** Of each of its pieces. */
+  readonly places: readonly HostPlace[];
   readonly use: SlotUse;
   /** What else was asked for before it: only spills between which nothing was may wait together. */
   readonly epoch: number;
-  readonly bytes: number;
   readonly priceNs: number;
+  piecesLeft: number;
+  isLost: boolean;
 }
 
-/** Spills that lie side by side in staging and in host memory, so that they cross as one. */
+/** Pieces that lie side by side in staging and in host memory, so that they cross as one. */
 interface Batch {
   readonly staged: RingPart;
+  readonly place: HostPlace;
+  readonly piece: Piece;
   readonly spills: Spill[];
 }
 
-/** Part of a restore that crosses as one. */
+/** Of a restore: a piece of one part that comes from a slot. */
+interface Coming {
+  readonly move: PageMove;
+  readonly piece: Piece;
+  readonly use: SlotUse;
+  /** Where it is in host memory; null: it is on disk, or nowhere. */
+  readonly place: HostPlace | null;
+}
+
+/** Part of a restore that crosses as one: a piece of each of its moves. */
 interface Run {
-  readonly group: number;
+  readonly part: KvPart;
+  readonly piece: Piece;
   readonly moves: readonly PageMove[];
   readonly uses: readonly SlotUse[];
   readonly bytes: number;
   readonly priceNs: number;
   readonly from: StoreName;
-  /** Where it is in host memory; null: it is on disk, or nowhere. */
   readonly place: HostPlace | null;
 }
 
@@ -109,8 +120,10 @@ interface Restore {
 }
 
 /**
- * Moves pages between the device and what is below it. What moves together is put side by side on
- * the device (`gather-pages`) and crosses as one: a toll is paid for many pages.
+ * Moves parts of KV between the device and what is below it. What moves together is put side by
+ * side on the device (`gather-pages`) and crosses as one: a toll is paid for many pages. A part
+ * that is larger than what should cross at once, as states are, crosses in pieces, so that nothing
+ * waits for all of it.
  *
  * A spill is copied to staging on the engine's stream, so that its pages may be reused by whatever
  * is launched next; it crosses when the lane has time. A restore crosses to staging at once, and is
@@ -119,13 +132,13 @@ interface Restore {
  * them.
  */
 export class PageMover implements Mover {
-  readonly groups: PageGeometry['groups'];
   readonly parts: readonly KvPart[];
   readonly slots: Mover['slots'];
   readonly #options: PageMoverOptions;
   readonly pagesTogether: number;
-  /** Bytes of one page's part, by group. */
-  readonly partBytes: readonly number[];
+  readonly #moved: ReadonlyMap<KvPart, Moved>;
+  /** As much as the end of a ring may be too short for, when what crosses has several sizes. */
+  readonly #unusedBytes: number;
   readonly #order = new SlotOrder();
   readonly #spillRing: StagingRing;
   readonly #restoreRing: StagingRing;
@@ -150,15 +163,18 @@ export class PageMover implements Mover {
   #laneFailure: string | null = null;
 
   constructor(options: PageMoverOptions) {
-    const { device, geometry, host, disk, bounces } = options;
+    const { device, parts, host, disk, bounces } = options;
     this.#options = options;
-    this.groups = geometry.groups;
-    this.parts = KV_PARTS.slice(0, this.groups.length);
-    const slotsOf = (slots: readonly number[]) =>
-      Object.fromEntries(this.parts.map((part, index) => [part, slots[index]!]));
-    this.slots = { host: slotsOf(host.slots), disk: slotsOf(disk?.slots ?? []) };
-    this.partBytes = partBytesOf(geometry);
-    this.pagesTogether = Math.max(1, Math.floor(options.crossingBytes / geometry.pageBytes));
+    this.parts = parts.map(({ part }) => part);
+    this.slots = { host: host.slots, disk: disk?.slots ?? {} };
+    this.#moved = new Map(parts.map((pool) => [pool.part, { ...pool, pieces: piecesOf(pool) }]));
+    const sizes = [...this.#moved.values()].flatMap(({ pieces }) => pieces.map((p) => p.bytes));
+    this.#unusedBytes = new Set(sizes).size > 1 ? Math.max(...sizes) : 0;
+    const [context] = parts;
+    invariant(context?.part === 'context', 'every model has contexts');
+    this.pagesTogether = Math.max(1, Math.floor(options.crossingBytes / context.bytes));
+    const room = options.restoreStaging.bytes;
+    invariant(Math.max(options.crossingBytes, ...sizes) <= room, 'what crosses fits into staging');
     this.#spillRing = new StagingRing(options.spillStaging.bytes);
     this.#restoreRing = new StagingRing(options.restoreStaging.bytes);
     this.#bounces = [...bounces];
@@ -172,93 +188,114 @@ export class PageMover implements Mover {
    * may wait until the GPU is idle, and the launching thread with it.
    */
   async warmUp(): Promise<void> {
-    const { kv, geometry, stream, spillStaging, restoreStaging } = this.#options;
-    const parts = { kv: kv(), ...pieces(geometry, 0, [0]) };
-    stream.launch('gather-pages', { ...parts, out: spillStaging });
+    const { parts, stream, spillStaging, restoreStaging } = this.#options;
+    const { pool, bytes, pieces } = this.#moved.get(parts[0]!.part)!;
+    const one = {
+      kv: pool(),
+      pageBytes: bytes,
+      fromBytes: 0,
+      partBytes: pieces[0]!.bytes,
+      pages: [0],
+    };
+    stream.launch('gather-pages', { ...one, out: spillStaging });
     stream.record(this.#event);
     this.#restores.wait(this.#event);
-    this.#restores.launch('scatter-pages', { ...parts, input: restoreStaging });
+    this.#restores.launch('scatter-pages', { ...one, input: restoreStaging });
     await this.#restores.synchronize();
   }
 
   spill({ tenant, moves }: MoveSpan): number {
-    const { host } = this.#options;
     const lost: StoredPart[] = [];
     let taken = 0;
     for (const move of moves) {
-      const place = this.#laneFailure !== null ? 'later' : host.place(groupOf(move), move.slot);
-      if (place === 'never') {
+      const places = this.#laneFailure !== null ? 'later' : this.#placesOf(move);
+      if (places === 'never') {
         lost.push(partOf(move));
         this.#order.wrote('host', move, false);
-      } else if (place === 'later' || !this.#ask(tenant, move, place)) break;
+      } else if (places === 'later' || !this.#ask(tenant, move, places)) break;
       taken += 1;
     }
     if (lost.length > 0) this.#lose('host', 'no-memory', lost);
     return taken;
   }
 
-  /** Takes a spill, if there is room for it in staging and lane time. */
-  #ask(tenant: string, move: PageMove, place: HostPlace): boolean {
+  /** Where each piece of a slot is in host memory. */
+  #placesOf({ part, slot }: StoredPart): HostPlace[] | 'later' | 'never' {
+    const places: HostPlace[] = [];
+    for (const piece of this.#moved.get(part)!.pieces) {
+      const place = this.#options.host.place({ part, slot, piece });
+      if (typeof place === 'string') return place;
+      places.push(place);
+    }
+    return places;
+  }
+
+  /** Takes a spill, if there is room for all of it in staging, and lane time. */
+  #ask(tenant: string, move: PageMove, places: readonly HostPlace[]): boolean {
     const { meter, budget, device, crossingBytes } = this.#options;
-    const bytes = this.partBytes[groupOf(move)]!;
-    // Parts of different sizes may leave the end of the ring unused, once.
-    const wastedBytes = this.groups.length > 1 ? Math.max(...this.partBytes) : 0;
-    const usedBytes = this.#spillRing.usedBytes + this.#askedBytes + wastedBytes;
-    if (usedBytes + bytes > this.#spillRing.bytes) return false;
-    // Neighbours share a toll.
-    const least = Math.max(bytes, crossingBytes);
-    const priceNs = Math.round((meter.price('d2h', least) * bytes) / least);
+    const moved = this.#moved.get(move.part)!;
+    const { bytes } = moved;
+    const ring = this.#spillRing;
+    // What comes next may not fit behind what is there, before the ring's end: once.
+    const unusedBytes = ring.isEmpty ? 0 : this.#unusedBytes;
+    if (ring.usedBytes + this.#askedBytes + unusedBytes + bytes > ring.bytes) return false;
+    const priceNs = Math.round(partLaneNs(meter.price, 'd2h', moved, crossingBytes));
     if (!budget.has(priceNs, device.clock.nowNs())) return false;
     budget.spend(priceNs);
     this.#waitingNs.spill += priceNs;
     this.#askedBytes += bytes;
     const use = this.#order.begin('host', move);
-    this.#asked.push({ tenant, move, place, use, epoch: this.#epoch, bytes, priceNs });
+    const piecesLeft = places.length;
+    const epoch = this.#epoch;
+    this.#asked.push({ tenant, move, places, use, epoch, priceNs, piecesLeft, isLost: false });
     return true;
   }
 
   /** Puts together what lies side by side in host memory, each batch at its place in staging. */
   #batches(): Batch[] {
-    const { crossingBytes } = this.#options;
-    const asked = this.#asked.sort(
-      (a, b) => a.epoch - b.epoch || groupOf(a.move) - groupOf(b.move) || a.move.slot - b.move.slot,
-    );
+    const asked = this.#asked.sort((a, b) => a.epoch - b.epoch || byPlace(a.move, b.move));
     this.#asked = [];
     this.#askedBytes = 0;
     const batches: Batch[] = [];
     for (const spill of asked) {
-      const { tenant, move, place, bytes } = spill;
-      const batch = batches.at(-1);
-      const last = batch?.spills.at(-1);
-      const isNext =
-        last !== undefined &&
-        last.epoch === spill.epoch &&
-        last.tenant === tenant &&
-        last.move.part === move.part &&
-        last.place.host === place.host &&
-        last.place.offsetBytes + bytes === place.offsetBytes &&
-        batch!.staged.bytes + bytes <= crossingBytes &&
-        this.#spillRing.extend(batch!.staged, bytes);
-      if (isNext) {
-        batch!.spills.push(spill);
-        continue;
+      for (const piece of this.#moved.get(spill.move.part)!.pieces) {
+        const batch = batches.at(-1);
+        if (batch !== undefined && this.#joins(batch, spill, piece)) {
+          batch.spills.push(spill);
+          continue;
+        }
+        const staged = this.#spillRing.take(piece.bytes);
+        invariant(staged !== null, 'a spill that was taken has room in staging');
+        batches.push({ staged, place: spill.places[piece.index]!, piece, spills: [spill] });
       }
-      const staged = this.#spillRing.take(bytes);
-      invariant(staged !== null, 'a spill that was taken has room in staging');
-      batches.push({ staged, spills: [spill] });
     }
     return batches;
+  }
+
+  /** Makes a batch longer by a piece that is behind it in host memory; false: it is not. */
+  #joins({ staged, place, piece, spills }: Batch, spill: Spill, next: Piece): boolean {
+    const { tenant, epoch, places } = spill;
+    const first = spills[0]!;
+    const there = places[next.index]!;
+    return (
+      first.epoch === epoch &&
+      first.tenant === tenant &&
+      piece.index === next.index &&
+      // Which is of one part alone.
+      place.host === there.host &&
+      place.offsetBytes + staged.bytes === there.offsetBytes &&
+      staged.bytes + next.bytes <= this.#options.crossingBytes &&
+      this.#spillRing.extend(staged, next.bytes)
+    );
   }
 
   demote(tenant: string, demotions: readonly Demotion[]): void {
     this.#epoch += 1;
     for (const { part, hostSlot, diskSlot, key } of demotions) {
-      const uses = [
-        this.#order.begin('host', { part, slot: hostSlot }),
-        this.#order.begin('disk', { part, slot: diskSlot }),
-      ];
       const from = { part, slot: hostSlot };
-      this.#run(this.#demote(tenant, key, from, { part, slot: diskSlot }, uses));
+      const to = { part, slot: diskSlot };
+      const uses = [this.#order.begin('host', from), this.#order.begin('disk', to)];
+      this.#run(this.#demote(tenant, key, from, to, uses));
     }
   }
 
@@ -269,18 +306,31 @@ export class PageMover implements Mover {
     to: StoredPart,
     uses: readonly SlotUse[],
   ): Promise<void> {
-    const { host, disk, device } = this.#options;
     await beforeAll(uses);
-    const place = host.place(groupOf(from), from.slot);
-    let failure: MoveFailure | null = 'disk-failed';
-    if (this.#order.isBroken('host', from)) failure = 'lane-lost';
-    else if (disk !== null && typeof place === 'object') {
-      const { offsetBytes } = place;
-      const handle = device.hostHandle(place.host);
-      failure = await disk.write(tenant, key, to, { handle, offsetBytes });
-    }
+    const failure = this.#order.isBroken('host', from)
+      ? 'lane-lost'
+      : await this.#writeAll(tenant, key, from, to);
     endAll(uses);
     if (failure !== null) this.#lose('disk', failure, [to]);
+  }
+
+  /** Writes all of a slot to disk, piece by piece, so that reads need not wait for all of them. */
+  async #writeAll(
+    tenant: string,
+    key: string,
+    from: StoredPart,
+    to: StoredPart,
+  ): Promise<MoveFailure | null> {
+    const { disk, device } = this.#options;
+    const places = this.#placesOf(from);
+    if (disk === null || typeof places === 'string') return 'disk-failed';
+    for (const piece of this.#moved.get(to.part)!.pieces) {
+      const { host, offsetBytes } = places[piece.index]!;
+      const handle = device.hostHandle(host);
+      const failure = await disk.write(tenant, key, { ...to, piece }, { handle, offsetBytes });
+      if (failure !== null) return failure;
+    }
+    return null;
   }
 
   restore({ tenant, moves, from }: RestoreRequest): RestoreId {
@@ -316,37 +366,40 @@ export class PageMover implements Mover {
   }
 
   /** Puts neighbours in the store together, as far as one crossing should go. */
-  #runsOf(from: StoreName, unsorted: readonly PageMove[]): Run[] {
-    const { host, crossingBytes, meter } = this.#options;
-    const moves = [...unsorted].sort((a, b) => groupOf(a) - groupOf(b) || a.slot - b.slot);
+  #runsOf(from: StoreName, moves: readonly PageMove[]): Run[] {
+    const { crossingBytes, meter } = this.#options;
+    const coming = [...moves].sort(byPlace).flatMap((move) => this.#comingFrom(from, move));
     const runs: Run[] = [];
-    let first = 0;
-    while (first < moves.length) {
-      const { part, slot } = moves[first]!;
-      const group = KV_PARTS.indexOf(part);
-      const bytes = this.partBytes[group]!;
-      const placeOf = (stored: StoredPart) => {
-        const place = from === 'host' ? host.place(groupOf(stored), stored.slot) : null;
-        return typeof place === 'object' ? place : null;
+    for (let first = 0, end = 0; first < coming.length; first = end) {
+      const { move, piece, place } = coming[first]!;
+      const { part } = move;
+      const isNext = (next: Coming, count: number) => {
+        if (next.move.part !== part || next.piece.index !== piece.index) return false;
+        if ((count + 1) * piece.bytes > crossingBytes) return false;
+        if (place === null || next.place === null) return place === next.place;
+        const offsetBytes = place.offsetBytes + count * piece.bytes;
+        return next.place.host === place.host && next.place.offsetBytes === offsetBytes;
       };
-      const place = placeOf({ part, slot });
-      const isNext = (move: PageMove, count: number) => {
-        if (move.part !== part || (count + 1) * bytes > crossingBytes) return false;
-        const there = placeOf(move);
-        if (place === null || there === null) return place === there;
-        const offsetBytes = place.offsetBytes + count * bytes;
-        return there.host === place.host && there.offsetBytes === offsetBytes;
-      };
-      let end = first + 1;
-      while (end < moves.length && isNext(moves[end]!, end - first)) end += 1;
-      const some = moves.slice(first, end);
-      const total = some.length * bytes;
-      const uses = some.map((move) => this.#order.begin(from, move));
-      const priceNs = meter.price('h2d', total);
-      runs.push({ group, moves: some, uses, bytes: total, priceNs, from, place });
-      first = end;
+      end = first + 1;
+      while (end < coming.length && isNext(coming[end]!, end - first)) end += 1;
+      const some = coming.slice(first, end);
+      const bytes = some.length * piece.bytes;
+      const priceNs = meter.price('h2d', bytes);
+      const uses = some.map(({ use }) => use);
+      runs.push({ part, piece, moves: some.map(moveOf), uses, bytes, priceNs, from, place });
     }
     return runs;
+  }
+
+  /** The pieces of what is to come from a slot, which is in use until the last one has crossed. */
+  #comingFrom(from: StoreName, move: PageMove): Coming[] {
+    const { pieces } = this.#moved.get(move.part)!;
+    const use = sharedUse(this.#order.begin(from, move), pieces.length);
+    const places = from === 'host' ? this.#placesOf(move) : 'later';
+    return pieces.map((piece) => {
+      const place = typeof places === 'string' ? null : places[piece.index]!;
+      return { move, piece, use, place };
+    });
   }
 
   /** One run from its slots to its pages. */
@@ -366,7 +419,7 @@ export class PageMover implements Mover {
     await restore.ordered;
     const isWanted = !restore.isCancelled && restore.failure === null;
     if (staged !== null && isWanted) {
-      this.#launchParts('scatter-pages', run.group, run.moves, staged);
+      this.#launchPieces('scatter-pages', run.part, run.piece, run.moves, staged);
       restore.hasScattered = true;
     }
     restore.runsLeft -= 1;
@@ -385,7 +438,7 @@ export class PageMover implements Mover {
     const broken = run.moves.filter((move) => this.#order.isBroken(run.from, move));
     if (broken.length > 0) {
       restore.failure ??= 'lane-lost';
-      restore.lost.push(...broken.map(partOf));
+      for (const move of broken) addLost(restore, move);
       return null;
     }
     const bounce = run.place === null ? await this.#takeBounce() : null;
@@ -424,15 +477,16 @@ export class PageMover implements Mover {
   /** Fills host memory from disk; false: something could not be read. */
   async #readAll(restore: Restore, run: Run, bounce: HostBuffer): Promise<boolean> {
     const { disk, device } = this.#options;
-    const bytes = this.partBytes[run.group]!;
+    const { piece } = run;
     const handle = device.hostHandle(bounce);
-    const reads = run.moves.map(async (move, i) => {
-      const to = { handle, offsetBytes: i * bytes };
-      const failure = (await disk?.read(restore.tenant, move.key, move, to)) ?? null;
-      restore.leftDiskBytes -= bytes;
+    const reads = run.moves.map(async ({ part, slot, key }, i) => {
+      const to = { handle, offsetBytes: i * piece.bytes };
+      const read = disk?.read(restore.tenant, key, { part, slot, piece }, to);
+      const failure = (await read) ?? null;
+      restore.leftDiskBytes -= piece.bytes;
       if (failure === null) return;
       restore.failure ??= failure;
-      restore.lost.push(partOf(move));
+      addLost(restore, { part, slot });
     });
     await Promise.all(reads);
     return restore.failure === null;
@@ -445,10 +499,7 @@ export class PageMover implements Mover {
     this.#open.delete(id);
     if (isCancelled) return;
     if (failure !== null) this.#settle({ kind: 'restore-failed', id, failure, lost });
-    else {
-      const { layers } = this.#options.geometry;
-      this.#settle({ kind: 'restored', id, layers, isComplete: true, laneNs, bytes });
-    }
+    else this.#settle({ kind: 'restored', id, layers: 1, isComplete: true, laneNs, bytes });
   }
 
   cancel(id: RestoreId): void {
@@ -477,7 +528,7 @@ export class PageMover implements Mover {
       const use = this.#order.begin('disk', part);
       this.#run(
         beforeAll([use]).then(() => {
-          this.#options.disk?.drop([part]);
+          this.#options.disk?.drop(part);
           use.end();
         }),
       );
@@ -493,8 +544,9 @@ export class PageMover implements Mover {
     const { stream } = this.#options;
     if (this.#asked.length > 0) {
       const batches = this.#batches();
-      for (const { staged, spills } of batches) {
-        this.#launchParts('gather-pages', groupOf(spills[0]!.move), spills.map(moveOf), staged);
+      for (const { staged, piece, spills } of batches) {
+        const { part } = spills[0]!.move;
+        this.#launchPieces('gather-pages', part, piece, spills.map(moveOf), staged);
       }
       stream.record(this.#event);
       this.#spills.wait(this.#event);
@@ -509,12 +561,11 @@ export class PageMover implements Mover {
     for (const restore of this.#unordered.splice(0)) restore.order();
   }
 
-  /** A batch of spills from staging to host memory. */
-  async #carryOut({ staged, spills }: Batch, gathered: Promise<void>): Promise<void> {
-    const { tenant, place } = spills[0]!;
-    const uses = spills.map(({ use }) => use);
+  /** A batch of pieces from staging to host memory. */
+  async #carryOut({ staged, place, spills }: Batch, gathered: Promise<void>): Promise<void> {
+    const { tenant } = spills[0]!;
     try {
-      await Promise.all([gathered, beforeAll(uses)]);
+      await Promise.all([gathered, beforeAll(spills.map(({ use }) => use))]);
       const records = await this.#options.route.cross({
         direction: 'd2h',
         device: within(this.#options.spillStaging, staged),
@@ -524,18 +575,29 @@ export class PageMover implements Mover {
         purpose: 'kv-spill',
         tenant,
       });
-      for (const { move } of spills) this.#order.wrote('host', move, true);
       this.#settle({ kind: 'spilled', bytes: staged.bytes, laneNs: this.#laneNs(records) });
     } catch (error) {
       this.#loseLane(error);
-      for (const { move } of spills) this.#order.wrote('host', move, false);
-      const lost = spills.map(({ move }) => partOf(move));
-      this.#lose('host', 'lane-lost', lost);
+      const lost = spills.filter(({ isLost }) => !isLost);
+      for (const spill of lost) {
+        spill.isLost = true;
+        this.#order.wrote('host', spill.move, false);
+      }
+      const slots = lost.map(({ move }) => partOf(move));
+      if (slots.length > 0) this.#lose('host', 'lane-lost', slots);
     } finally {
-      endAll(uses);
-      for (const { priceNs } of spills) this.#waitingNs.spill -= priceNs;
+      for (const spill of spills) this.#endPiece(spill);
       this.#spillRing.release(staged);
     }
+  }
+
+  /** One more piece of a spill has crossed, or never will. */
+  #endPiece(spill: Spill): void {
+    spill.piecesLeft -= 1;
+    if (spill.piecesLeft > 0) return;
+    if (!spill.isLost) this.#order.wrote('host', spill.move, true);
+    this.#waitingNs.spill -= spill.priceNs;
+    spill.use.end();
   }
 
   settled(): readonly Settled[] {
@@ -611,19 +673,22 @@ export class PageMover implements Mover {
     while (this.#underWay.size > 0) await Promise.all(this.#underWay);
   }
 
-  #launchParts(
+  #launchPieces(
     name: 'gather-pages' | 'scatter-pages',
-    group: number,
+    part: KvPart,
+    piece: Piece,
     moves: readonly PageMove[],
     staged: RingPart,
   ): void {
-    const { geometry, kv, spillStaging, restoreStaging, stream } = this.#options;
-    const numbers = moves.map(({ page }) => page);
-    const parts = { kv: kv(), ...pieces(geometry, group, numbers) };
+    const { spillStaging, restoreStaging, stream } = this.#options;
+    const { pool, bytes: pageBytes } = this.#moved.get(part)!;
+    const pages = moves.map(({ page }) => page);
+    const { fromBytes, bytes: partBytes } = piece;
+    const pieces = { kv: pool(), pageBytes, fromBytes, partBytes, pages };
     if (name === 'gather-pages') {
-      stream.launch(name, { ...parts, out: within(spillStaging, staged) });
+      stream.launch(name, { ...pieces, out: within(spillStaging, staged) });
     } else {
-      this.#restores.launch(name, { ...parts, input: within(restoreStaging, staged) });
+      this.#restores.launch(name, { ...pieces, input: within(restoreStaging, staged) });
     }
   }
 
@@ -681,36 +746,25 @@ export class PageMover implements Mover {
   }
 }
 
-/** Bytes of one page's part, by group. */
-export function partBytesOf({ pageBytes, layers, groups }: PageGeometry): readonly number[] {
-  return groups.map((group) => (pageBytes / layers) * group.layers.length);
-}
-
-/** A group's parts of pages, as an operation names them: layers that lie apart, one by one. */
-function pieces({ pageBytes, layers, groups }: PageGeometry, group: number, pages: number[]) {
-  const layerBytes = pageBytes / layers;
-  const own = groups[group]!.layers;
-  const first = own[0]!;
-  if (own.every((layer, i) => layer === first + i)) {
-    const partBytes = own.length * layerBytes;
-    return { pageBytes, fromBytes: first * layerBytes, partBytes, pages };
-  }
-  const layersOfPages = pages.flatMap((page) => own.map((layer) => page * layers + layer));
-  return { pageBytes: layerBytes, fromBytes: 0, partBytes: layerBytes, pages: layersOfPages };
-}
-
 function within({ buffer, offsetBytes }: Slice, part: RingPart): CopyRequest['device'] {
   return slice(buffer, offsetBytes + part.offsetBytes, part.bytes);
 }
 
-const moveOf = ({ move }: Spill) => move;
+const moveOf = ({ move }: { readonly move: PageMove }) => move;
 
-function groupOf({ part }: StoredPart): number {
-  return KV_PARTS.indexOf(part);
+/** What lies side by side in stores comes one after the other. */
+function byPlace(a: StoredPart, b: StoredPart): number {
+  return KV_PARTS.indexOf(a.part) - KV_PARTS.indexOf(b.part) || a.slot - b.slot;
 }
 
 function partOf({ part, slot }: StoredPart): StoredPart {
   return { part, slot };
+}
+
+/** Several pieces of a slot may be found lost. */
+function addLost({ lost }: Restore, { part, slot }: StoredPart): void {
+  if (lost.some((each) => each.part === part && each.slot === slot)) return;
+  lost.push({ part, slot });
 }
 
 async function beforeAll(uses: readonly SlotUse[]): Promise<void> {

@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'vitest';
-import { SealedSlots, type SlotFile } from './sealed-slots.ts';
+import { type Identity, SealedSlots, type SlotFile } from './sealed-slots.ts';
 
 const SLOT = 64;
 const page = (value: number) => new Uint8Array(SLOT).fill(value);
-const mine = { tenant: 'a', group: 0, key: 'k' };
+const mine: Identity = { tenant: 'a', part: 'context', fromBytes: 0, key: 'k' };
 
 /** A disk of memory, whose owner may do with it what they like. */
 class HostileDisk implements SlotFile {
@@ -73,8 +73,9 @@ describe('is refused, and nothing of it is given out:', () => {
     expect([read(0), read(SLOT)]).toEqual([refused, refused]);
   });
 
-  test('a page of another tenant, group or content', () => {
-    for (const change of [{ tenant: 'b' }, { group: 1 }, { key: 'l' }]) {
+  test('what is of another tenant, part, piece or content', () => {
+    const changes = [{ tenant: 'b' }, { part: 'state' }, { fromBytes: 64 }, { key: 'l' }] as const;
+    for (const change of changes) {
       const { slots, read } = opened();
       slots.write(0, mine, page(7));
       expect(read(0, { ...mine, ...change })).toEqual(refused);

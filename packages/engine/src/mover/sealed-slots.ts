@@ -1,11 +1,12 @@
 import { createCipheriv, createDecipheriv, createHash, randomBytes } from 'node:crypto';
+import type { KvPart } from '../kv/tiers/movement.ts';
 
 const CIPHER = 'aes-256-gcm';
 const KEY_BYTES = 32;
 const NONCE_BYTES = 12;
 const TAG_BYTES = 16;
 /** Of what is sealed and of how: what was written by another layout is not authentic. */
-const LAYOUT_VERSION = 'bridgekeeper kv page 1';
+const LAYOUT_VERSION = 'bridgekeeper kv part 2';
 
 /** Where sealed bytes are kept. Both throw what the system throws. */
 export interface SlotFile {
@@ -14,10 +15,12 @@ export interface SlotFile {
   read(position: number, bytes: Uint8Array): void;
 }
 
-/** What a page's part is, beside its bytes. */
+/** What a piece of a part is, beside its bytes. */
 export interface Identity {
   readonly tenant: string;
-  readonly group: number;
+  readonly part: KvPart;
+  /** From the beginning of the part. */
+  readonly fromBytes: number;
   /** SHA-256 chain over tenant and tokens, latin1. */
   readonly key: string;
 }
@@ -108,11 +111,11 @@ export class SealedSlots {
     this.#nonces = 0n;
   }
 
-  #associated({ tenant, group, key }: Identity): Buffer {
+  #associated({ tenant, part, fromBytes, key }: Identity): Buffer {
     const hash = createHash('sha256');
-    // Lengths keep the boundaries between parts from moving.
-    for (const part of [LAYOUT_VERSION, this.#model, tenant, String(group)]) {
-      hash.update(`${Buffer.byteLength(part)}:`).update(part);
+    // Lengths keep the boundaries between fields from moving.
+    for (const field of [LAYOUT_VERSION, this.#model, tenant, part, String(fromBytes)]) {
+      hash.update(`${Buffer.byteLength(field)}:`).update(field);
     }
     return hash.update(key, 'latin1').digest();
   }

@@ -6,6 +6,18 @@ export interface SlotUse {
   end(): void;
 }
 
+/** A use that ends once each of so many has ended it. */
+export function sharedUse({ before, end }: SlotUse, count: number): SlotUse {
+  let left = count;
+  return {
+    before,
+    end: () => {
+      left -= 1;
+      if (left === 0) end();
+    },
+  };
+}
+
 /**
  * What is asked of a slot is done in the order in which it was asked. What could not be written is
  * known, so that nobody reads what was there before.
@@ -14,8 +26,8 @@ export class SlotOrder {
   readonly #last = new Map<string, Promise<void>>();
   readonly #broken = new Set<string>();
 
-  begin(store: StoreName, { part, slot }: StoredPart): SlotUse {
-    const id = idOf(store, { part, slot });
+  begin(store: StoreName, part: StoredPart): SlotUse {
+    const id = idOf(store, part);
     const before = this.#last.get(id) ?? null;
     let resolve = () => {};
     const ended = new Promise<void>((done) => {

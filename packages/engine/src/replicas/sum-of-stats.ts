@@ -1,8 +1,9 @@
 import { RECOMPUTED_FOR } from '../kv/page-node.ts';
-import { noPages } from '../kv/tiers/accounts.ts';
+import { noPages, type PartCounters, STORES } from '../kv/tiers/accounts.ts';
 import type { EngineStats } from '../request/request.ts';
 
 type KvStats = EngineStats['kv'];
+type KvPartStats = KvStats['parts'][number];
 type TierCounters = KvStats['total'];
 type BridgeStats = EngineStats['bridge'];
 
@@ -76,7 +77,8 @@ function sumOfKv(all: readonly KvStats[]): KvStats {
       pages: sum(({ window }) => window!.pages),
       held: sum(({ window }) => window!.held),
     },
-    places: [0, 1, 2].map((tier) => sum(({ places }) => places[tier]!)) as [number, number, number],
+    places: sumOfPlaces(all.map(({ places }) => places)),
+    parts: all[0]!.parts.map((_, index) => sumOfPart(all.map(({ parts }) => parts[index]!))),
     hostReadyBytes: sum(({ hostReadyBytes }) => hostReadyBytes),
     spillQueueNs: Math.max(...all.map(({ spillQueueNs }) => spillQueueNs)),
     restoreQueueNs: Math.max(...all.map(({ restoreQueueNs }) => restoreQueueNs)),
@@ -86,6 +88,35 @@ function sumOfKv(all: readonly KvStats[]): KvStats {
       counters: sumOfTiers(counters),
     })),
   };
+}
+
+function sumOfPart(all: readonly KvPartStats[]): KvPartStats {
+  const { part, bytes } = all[0]!;
+  const moved = all.flatMap((each) => each.moved ?? []);
+  const sum = (of: (counters: PartCounters) => number) =>
+    moved.reduce((total, counters) => total + of(counters), 0);
+  return {
+    part,
+    bytes,
+    places: sumOfPlaces(all.map(({ places }) => places)),
+    moved:
+      moved.length === 0
+        ? null
+        : {
+            resident: STORES.map((_, store) => sum(({ resident }) => resident[store]!)),
+            spilled: sum(({ spilled }) => spilled),
+            demoted: sum(({ demoted }) => demoted),
+            restored: sum(({ restored }) => restored),
+            avoided: sum(({ avoided }) => avoided),
+            refused: sum(({ refused }) => refused),
+            lost: sum(({ lost }) => lost),
+          },
+  };
+}
+
+function sumOfPlaces(all: readonly KvStats['places'][]): KvStats['places'] {
+  const of = (tier: number) => all.reduce((sum, places) => sum + places[tier]!, 0);
+  return [of(0), of(1), of(2)];
 }
 
 function sumOfTiers(all: readonly TierCounters[]): TierCounters {

@@ -1,8 +1,9 @@
 import type { StorageFormat } from '@bridgekeeper/device';
 import type { CompiledGrammar } from '../grammar/compiled.ts';
 import type { GrammarCounters } from '../grammar/grammar-pool.ts';
-import type { TierCounters } from '../kv/tiers/accounts.ts';
+import type { PartCounters, TierCounters } from '../kv/tiers/accounts.ts';
 import type { KvShare } from '../kv/tiers/kv-shares.ts';
+import type { KvPart } from '../kv/tiers/movement.ts';
 import type { CrossingShare } from '../traffic/shares.ts';
 
 /** What a client asks of the engine: token ids in, token ids out. Text lives with the server. */
@@ -201,6 +202,7 @@ export interface EngineCard {
   readonly kvPages: number;
   readonly pageTokens: number;
   readonly memory: MemoryBudget;
+  readonly kvParts: readonly KvPartPlaces[];
   /** What of the checkpoint was left aside. */
   readonly notes: readonly string[];
   readonly weightBytes: number;
@@ -264,6 +266,19 @@ export interface SnapshotStats {
   readonly evicted: number;
 }
 
+/** A part of KV that moves by itself, and how many of it each tier may hold. */
+export interface KvPartPlaces {
+  readonly part: KvPart;
+  /** Of one: a page, a page of windows, the state of a row. */
+  readonly bytes: number;
+  readonly places: readonly [device: number, host: number, disk: number];
+}
+
+export interface KvPartStats extends KvPartPlaces {
+  /** null: it is of pages of contexts, which are counted by tenant and in more detail. */
+  readonly moved: PartCounters | null;
+}
+
 /** Where KV pages are, and what became of them since the start. */
 export interface KvStats {
   readonly pageBytes: number;
@@ -277,6 +292,8 @@ export interface KvStats {
   } | null;
   /** Pages that each tier may hold: device, host, disk. */
   readonly places: readonly [device: number, host: number, disk: number];
+  /** The same of each part, the first of which is `context`, and what became of the others. */
+  readonly parts: readonly KvPartStats[];
   /** Host memory that is there by now; the rest is still being allocated, or was refused. */
   readonly hostReadyBytes: number;
   /** Lane time that waits, as far as its price is known. */

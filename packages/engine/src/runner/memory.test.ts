@@ -5,7 +5,7 @@ import { readModelSpec } from '../models/folder.ts';
 import { weightTensors } from '../models/weights.ts';
 import { align } from './layer-sizes.ts';
 import { budgetMemory, describeMemory, type MemoryRequest } from './memory.ts';
-import { bufferBytes } from './shapes.ts';
+import { bufferBytes, kvPartsOf } from './shapes.ts';
 
 const GIB = 2 ** 30;
 
@@ -26,6 +26,7 @@ async function requestOf(name: string, more: Partial<MemoryRequest> = {}): Promi
       tokenBytes: 0,
       capturedPrompts: 0,
       kvStaging: null,
+      hasOnePool: false,
       speculation: null,
       ranks: 1,
     },
@@ -115,10 +116,11 @@ describe('the memory plan', () => {
       const shape = { ...request.shape, ...pools };
       const { kv, kvWindow } = bufferBytes(request.spec, shape, 2);
       expect([kv + kvWindow, kvWindow]).toEqual([plan.kvBytes, plan.window!.bytes]);
-      // Pages that go to tiers have all layers, and so have those of contexts within the window.
-      const kvStaging = { spillBytes: 2 ** 20, restoreBytes: 2 ** 20 };
-      const tiered = budgetMemory({ ...request, shape: { ...request.shape, kvStaging } });
-      expect(tiered).toMatchObject({ kvPages: inOnePool, window: null });
+      const parts = kvPartsOf(request.spec, shape, 2);
+      expect(parts.map(({ bytes, places }) => bytes * places)).toEqual([kv, kvWindow]);
+      // Where one pool is asked for pages have all layers, and so where contexts are in the window.
+      const one = budgetMemory({ ...request, shape: { ...request.shape, hasOnePool: true } });
+      expect(one).toMatchObject({ kvPages: inOnePool, window: null });
       const short = { ...request.shape, maxModelTokens: window.tokens };
       expect(budgetMemory({ ...request, shape: short })).toMatchObject({
         kvPages: inOnePool,

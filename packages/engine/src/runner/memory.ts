@@ -132,6 +132,11 @@ function snapshotsIn({ spec, shape, elementBytes, snapshots }: MemoryRequest, kv
 const CONTEXT_TOKENS = 1024;
 const CONTEXT_WINDOWS = 4;
 
+/** Tokens of a context of middling length, by which memory is divided here and below the device. */
+export function usualContextTokens(windowTokens: number, maxModelTokens: number): number {
+  return Math.min(Math.max(CONTEXT_TOKENS, CONTEXT_WINDOWS * windowTokens), maxModelTokens);
+}
+
 /** Pages of contexts and of windows; no windows: all layers are in those of contexts. */
 type PageCounts = Readonly<Record<KvPool, number>>;
 
@@ -168,8 +173,7 @@ class PagePools {
   usual(context: number): PageCounts {
     if (this.#sizes === null) return { context, window: 0 };
     const { pageTokens, windowTokens } = this.#sizes;
-    const middling = Math.max(CONTEXT_TOKENS, CONTEXT_WINDOWS * windowTokens);
-    const contextTokens = Math.min(middling, this.#shape.maxModelTokens);
+    const contextTokens = usualContextTokens(windowTokens, this.#shape.maxModelTokens);
     const contexts = Math.ceil((context * pageTokens) / contextTokens);
     const window = windowPagesOfLaunch(this.#sizes) + contexts * windowPagesOfRow(this.#sizes);
     return { context, window: window < context ? window : 0 };

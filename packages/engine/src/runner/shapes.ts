@@ -13,6 +13,7 @@ import {
   resultSlotWords,
   type StorageFormat,
 } from '@bridgekeeper/device';
+import type { KvPart } from '../kv/tiers/movement.ts';
 import { type WindowSizes, windowPagesOfLaunch, windowPagesOfRow } from '../kv/window-pool.ts';
 import { isHeadDivided } from '../models/rank-slice.ts';
 import { type FeedForward, heldExperts, type ModelSpec, type Rope } from '../models/spec.ts';
@@ -49,6 +50,8 @@ export interface RunnerShape {
   readonly snapshots: number;
   /** Pages of layers that see a window; 0: their KV is in the pages of all others. */
   readonly windowPages: number;
+  /** All layers are in the same pages, whatever they see of a context. */
+  readonly hasOnePool: boolean;
   readonly kvFormat: StorageFormat;
   /** Devices that each compute a part of every layer; the model's numbers are those of one. */
   readonly ranks: number;
@@ -99,19 +102,18 @@ function elementsBytes({ pageTokens, kvFormat }: PageShape, elementBytes: number
 
 /**
  * What a pool for layers that see a window goes by; null: they are in the pages of all others. So
- * it is where no context is longer than the window, and where pages go to tiers below the device,
- * which take them whole.
+ * it is where no context is longer than the window, and where that is asked for.
  */
 export function windowSizesOf(
   spec: ModelSpec,
   shape: Pick<
     RunnerShape,
-    'pageTokens' | 'maxModelTokens' | 'maxBatchTokens' | 'speculation' | 'kvStaging'
+    'pageTokens' | 'maxModelTokens' | 'maxBatchTokens' | 'speculation' | 'hasOnePool'
   >,
 ): WindowSizes | null {
   const windowTokens = windowTokensOf(spec);
-  const { pageTokens, maxModelTokens, maxBatchTokens: launchTokens, kvStaging } = shape;
-  if (windowTokens === 0 || windowTokens >= maxModelTokens || kvStaging !== null) return null;
+  const { pageTokens, maxModelTokens, maxBatchTokens: launchTokens, hasOnePool } = shape;
+  if (windowTokens === 0 || windowTokens >= maxModelTokens || hasOnePool) return null;
   const drafts = shape.speculation?.drafts ?? 0;
   const aheadTokens = MAX_STEPS * (1 + drafts) + AHEAD_TOKENS;
   return { pageTokens, windowTokens, aheadTokens, launchTokens };
@@ -339,6 +341,37 @@ export function bufferBytes(spec: ModelSpec, shape: RunnerShape, elementBytes: n
 }
 
 export type BufferName = keyof ReturnType<typeof bufferBytes>;
+
+/** A part of KV that the device has: equal places in a buffer. */
+export interface KvPartShape {
+  readonly part: KvPart;
+  readonly buffer: BufferName;
+  /** Of a place. */
+  readonly bytes: number;
+  readonly places: number;
+}
+
+/** Those of the model; the first is `context`. */
+export function kvPartsOf(
+  spec: ModelSpec,
+  shape: RunnerShape,
+  elementBytes: number,
+): readonly KvPartShape[] {
+  const { kvPages, windowPages, snapshots } = shape;
+  const whole = pageBytes(spec, shape, elementBytes);
+  const ofPools = poolPageBytes(spec, shape, elementBytes);
+  const bytes = windowPages === 0 ? whole : ofPools.context;
+  const parts: KvPartShape[] = [{ part: 'context', buffer: 'kv', bytes, places: kvPages }];
+  if (windowPages > 0) {
+    const { window } = ofPools;
+    parts.push({ part: 'window', buffer: 'kvWindow', bytes: window, places: windowPages });
+  }
+  if (snapshots > 0) {
+    const state = stateBytesPerRow(spec, elementBytes);
+    parts.push({ part: 'state', buffer: 'snapshots', bytes: state, places: snapshots });
+  }
+  return parts;
+}
 export type RunnerBuffers = Readonly<Record<BufferName, DeviceBuffer>>;
 
 export function allocateBuffers(

@@ -1,5 +1,5 @@
 import { EngineError, type GenerationEvent, GREEDY } from '@bridgekeeper/engine';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { startBundledModel } from '../testing/bundled-model.ts';
 import { FAILURE_CAUSES } from './messages.ts';
 import { ReplicatedEngine } from './replicated-engine.ts';
@@ -67,6 +67,35 @@ describe('several engines as one', () => {
       acceptedTokens: 4,
     });
     expect(pair().engine.stats().speculation).toBeUndefined();
+  });
+
+  test('say together what they keep and move, part by part', () => {
+    const { engine, replicas } = pair();
+    for (const [index, replica] of replicas.entries()) {
+      const plain = replica.stats();
+      const counts = { spilled: 1, demoted: 2, restored: 3, avoided: 4, refused: 5, lost: 6 };
+      const moved = { resident: [10, index], ...counts };
+      const state = { part: 'state', bytes: 96, places: [1, 2, index], moved } as const;
+      const kv = { ...plain.kv, parts: [...plain.kv.parts, state] };
+      vi.spyOn(replica, 'stats').mockReturnValue({ ...plain, kv });
+    }
+    expect(engine.stats().kv.parts).toEqual([
+      { part: 'context', bytes: 512, places: [0, 0, 0], moved: null },
+      {
+        part: 'state',
+        bytes: 96,
+        places: [2, 4, 1],
+        moved: {
+          resident: [20, 1],
+          spilled: 2,
+          demoted: 4,
+          restored: 6,
+          avoided: 8,
+          refused: 10,
+          lost: 12,
+        },
+      },
+    ]);
   });
 
   test('leave out one that is being started again, and say so when none is left', () => {

@@ -1,10 +1,5 @@
 import type { Vocabulary } from '@bridgekeeper/device';
-import {
-  describeMemory,
-  type EngineCard,
-  type EngineLimits,
-  type MemoryBudget,
-} from '@bridgekeeper/engine';
+import { describeMemory, type EngineCard, type EngineLimits } from '@bridgekeeper/engine';
 import type { SealPolicy } from '@bridgekeeper/engine/seal';
 import { HOST_CLOCK, type ServerClock } from '../host-clock.ts';
 import type { Logger } from '../logging/logger.ts';
@@ -61,7 +56,7 @@ export async function startConfiguredEngine(
       `speculation: up to ${drafts} tokens a row and step, by the last ${by}, where it pays`,
     );
   }
-  if (config.limits.tiers !== undefined) log.info(tiersLine(config.limits.tiers, card.memory));
+  if (config.limits.tiers !== undefined) log.info(tiersLine(config.limits.tiers, card));
   for (const note of card.notes) log.info(note);
   const verified = card.sealRoot === null ? {} : { modelSha256: card.sealRoot };
   const decided = { law, policy, bridge, profile: config.bridge.value, ...verified };
@@ -167,19 +162,24 @@ export function startSeconds(
   return Math.max(watchdogTimeout, Math.ceil(START_RATIO * tookSeconds));
 }
 
-/** What is below the device, and what becomes of it. */
-function tiersLine(
-  { hostBytes, disk }: NonNullable<EngineLimits['tiers']>,
-  { kvBytes, kvTokens }: Pick<MemoryBudget, 'kvBytes' | 'kvTokens'>,
+/** What is below the device, how it is divided, and what becomes of it. */
+export function tiersLine(
+  { hostBytes, disk }: Pick<NonNullable<EngineLimits['tiers']>, 'hostBytes' | 'disk'>,
+  { kvParts, pageTokens }: Pick<EngineCard, 'kvParts' | 'pageTokens'>,
 ): string {
-  const of = (bytes: number) => {
-    const tokens = Math.floor((bytes * kvTokens) / kvBytes).toLocaleString('en-US');
-    return `${readableBytes(bytes)} (${tokens} tokens)`;
+  const of = (bytes: number, tier: 1 | 2) => {
+    const held = kvParts.map(({ part, places }) => {
+      const count = places[tier];
+      const tokens = (count * pageTokens).toLocaleString('en-US');
+      if (part === 'state') return `${count.toLocaleString('en-US')} states`;
+      return part === 'context' ? `${tokens} tokens` : `${tokens} in windows`;
+    });
+    return `${readableBytes(bytes)} (${held.join(', ')})`;
   };
-  const behind = disk === null ? '' : `, and ${of(disk.bytes)} on disk, encrypted`;
+  const behind = disk === null ? '' : `, and ${of(disk.bytes, 2)} on disk, encrypted`;
   return (
-    `KV that leaves the device: ${of(hostBytes)} of host memory${behind}. It is of this process: ` +
-    'a restart begins with nothing'
+    `KV that leaves the device: ${of(hostBytes, 1)} of host memory${behind}. It is of this ` +
+    'process: a restart begins with nothing'
   );
 }
 

@@ -203,12 +203,48 @@ const TIERS = ['device', 'host', 'disk'] as const;
 function kvReadings(stats: () => EngineStats, labels: Labels): Reading[] {
   const byTier = (pages: readonly number[]) =>
     TIERS.map((tier, index) => ({ labels: { tier, ...labels }, value: pages[index]! }));
+  const movedParts = () =>
+    stats().kv.parts.flatMap(({ part, moved }) => (moved === null ? [] : [{ part, moved }]));
   return [
     new Reading('bridgekeeper:kv_pages', 'gauge', 'KV pages with content, by where it is.', () =>
       byTier(stats().kv.total.resident),
     ),
     new Reading('bridgekeeper:kv_places', 'gauge', 'KV pages that there is room for.', () =>
       byTier(stats().kv.places),
+    ),
+    new Reading(
+      'bridgekeeper:kv_part_places',
+      'gauge',
+      'What of KV there is room for, by part: pages of contexts, pages of windows, states.',
+      () =>
+        stats().kv.parts.flatMap(({ part, places }) =>
+          TIERS.map((tier, index) => ({
+            labels: { part, tier, ...labels },
+            value: places[index]!,
+          })),
+        ),
+    ),
+    new Reading(
+      'bridgekeeper:kv_stored_parts',
+      'gauge',
+      'Pages of windows and states below the device, by where they are.',
+      () =>
+        movedParts().flatMap(({ part, moved: { resident } }) =>
+          TIERS.slice(1).map((tier, index) => {
+            return { labels: { part, tier, ...labels }, value: resident[index]! };
+          }),
+        ),
+    ),
+    new Reading(
+      'bridgekeeper:kv_moved_parts_total',
+      'counter',
+      'What became of pages of windows and states that left the device, or were wanted there.',
+      () =>
+        movedParts().flatMap(({ part, moved: { resident, ...events } }) =>
+          Object.entries(events).map(([event, value]) => {
+            return { labels: { part, event, ...labels }, value };
+          }),
+        ),
     ),
     new Reading(
       'bridgekeeper:kv_hit_pages_total',

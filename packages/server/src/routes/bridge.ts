@@ -117,6 +117,7 @@ function restartsDocument({ count, failures, resumed, last }: EngineRestarts) {
   };
 }
 
+type KvPart = EngineStats['kv']['parts'][number];
 type KvDocument = z.output<typeof BridgeDocument>['kv'];
 
 function kvDocument(kv: EngineStats['kv']): KvDocument {
@@ -129,12 +130,20 @@ function kvDocument(kv: EngineStats['kv']): KvDocument {
       held: kv.window.held,
     },
     places: byTier(kv.places),
+    parts: kv.parts.map(({ part, bytes, places, moved }) => {
+      return { part, bytes, places: byTier(places), moved: moved && movedParts(moved) };
+    }),
     host_ready_bytes: kv.hostReadyBytes,
     spill_queue_seconds: seconds(kv.spillQueueNs),
     restore_queue_seconds: seconds(kv.restoreQueueNs),
     ...movedPages(kv.total),
     tenants: kv.tenants.map(({ tenant, counters }) => ({ tenant, ...movedPages(counters) })),
   };
+}
+
+function movedParts({ resident, ...events }: NonNullable<KvPart['moved']>) {
+  const [host, disk] = resident;
+  return { resident: { host: host!, disk: disk! }, ...events };
 }
 
 function movedPages({ resident, hits, recomputed, ...events }: EngineStats['kv']['total']) {

@@ -224,8 +224,8 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'spilled-elsewhere',
     what: 'a page that is spilled is looked for in its neighbour’s slot',
     file: 'engine/dist/mover/host-store.js',
-    find: 'const within = slot % this.#pagesPerBlock;',
-    replace: 'const within = (slot + (slot % 7 === 3 ? 1 : 0)) % this.#pagesPerBlock;',
+    find: 'const number = slot * piecesOfSlot + piece.index;',
+    replace: 'const number = (slot + (slot % 7 === 3 ? 1 : 0)) * piecesOfSlot + piece.index;',
     breaks: ['tokens-right'],
   },
   {

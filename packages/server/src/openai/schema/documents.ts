@@ -1,4 +1,4 @@
-import { RECOMPUTED_FOR } from '@bridgekeeper/engine';
+import { KV_PARTS, RECOMPUTED_FOR } from '@bridgekeeper/engine';
 import { z } from '@hono/zod-openapi';
 import { conversationFields } from './chat.ts';
 import { isTokenIds } from './common.ts';
@@ -179,6 +179,26 @@ export const BridgeDocument = z
         .object({ tokens: z.int(), page_bytes: z.int(), pages: z.int(), held: z.int() })
         .nullable(),
       places: byTier,
+      /** The same of each part that moves by itself: pages of contexts and windows, states. */
+      parts: z.array(
+        z.object({
+          part: z.enum(KV_PARTS),
+          bytes: z.int(),
+          places: byTier,
+          /** Of all but pages of contexts. */
+          moved: z
+            .object({
+              resident: z.object({ host: z.int(), disk: z.int() }),
+              spilled: z.int(),
+              demoted: z.int(),
+              restored: z.int(),
+              avoided: z.int(),
+              refused: z.int(),
+              lost: z.int(),
+            })
+            .nullable(),
+        }),
+      ),
       host_ready_bytes: z.int(),
       spill_queue_seconds: z.number(),
       restore_queue_seconds: z.number(),
