@@ -418,7 +418,9 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
   'engine/kv': {
     '.': [],
     tiers: ['.'],
-    'prefix-tree.ts': ['.', 'tiers'],
+    'paged-sequence.ts': ['.', 'tiers'],
+    'arrivals.ts': ['.', 'tiers', 'paged-sequence.ts'],
+    'prefix-tree.ts': ['.', 'tiers', 'paged-sequence.ts', 'arrivals.ts'],
   },
   'engine/kv/tiers': {
     '.': [],

@@ -460,8 +460,11 @@ class RestoreBench {
     tree.release({
       request: { tenant: TENANT },
       length: 0,
+      promptLength: 0,
+      lastPosition: 0,
       tokens: () => new Uint32Array(),
       pages,
+      window: { pages: [], first: 0, reserved: 0 },
       pageKeys: [],
       nodes: [],
       published: 0,

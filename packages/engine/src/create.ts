@@ -450,13 +450,6 @@ function withHeadFor({ task }: EngineOptions, spec: ModelSpec): ModelSpec {
   return task === 'embed' ? { ...spec, tiedHead: true } : spec;
 }
 
-/**
- * Until the prefix tree moves windows and states by themselves: each goes with the one place that
- * asks for it, in `planShape`.
- */
-const TREE_KEEPS_WINDOWS = true;
-const TREE_KEEPS_STATES = true;
-
 /** Settles every size before anything is loaded, so that what cannot fit is refused at once. */
 function planShape(
   options: EngineOptions,
@@ -497,11 +490,6 @@ function planShape(
   const elementBytes = bytesPerElement(device.info.element);
   const pageTokens = options.pageTokens ?? device.info.preferredPageTokens;
   const { ranks } = device.info;
-  if (TREE_KEEPS_STATES && whole.deltaNet !== null && options.tiers !== undefined) {
-    const what = 'states that this model keeps beside KV do not leave the device yet';
-    const message = `--kv-offloading-size: ${what}; leave it out`;
-    throw new EngineError('bad-model', message, 'kv_offloading_size');
-  }
   if (whole.latent !== null && options.kvFormat !== 'element') {
     const what = `${whole.architecture} keeps one vector for all heads, as it is computed`;
     const message = `--kv-cache-dtype: ${what}; leave it out`;
@@ -519,7 +507,7 @@ function planShape(
     capturedPrompts: options.capturedPrompts ?? capturedPromptsOf(device.info),
     maxModelTokens,
     pageTokens,
-    hasOnePool: options.hasOnePool === true || (TREE_KEEPS_WINDOWS && options.tiers !== undefined),
+    hasOnePool: options.hasOnePool === true,
     ringSlots: RING_SLOTS,
     kvFormat: options.kvFormat,
     speculation: speculationOf(options, whole),

@@ -101,8 +101,11 @@ function sequenceOf(tenant: string, ids: readonly number[]): PagedSequence {
   return {
     request: { tenant },
     length: ids.length + 1,
+    promptLength: ids.length + 1,
+    lastPosition: ids.length + 1,
     tokens: () => new Uint32Array(0),
     pages: [],
+    window: { pages: [], first: 0, reserved: 0 },
     pageKeys: ids.map(String),
     nodes: [],
     published: 0,

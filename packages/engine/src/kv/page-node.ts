@@ -44,14 +44,16 @@ export interface Link {
 
 /** Content on its way to the device for several nodes, for which sequences wait. */
 export interface Arrival {
+  /** Those whose pages come. */
   readonly nodes: readonly PageNode[];
 }
 
 /** A node's page in the pool of layers that see a window. `WindowPool` alone changes it. */
 export interface WindowPart {
   readonly page: number;
-  /** Sequences whose windows are over it. */
+  /** Sequences whose windows are over it, and the arrival that brings it. */
   holders: number;
+  arrival: Arrival | null;
   /** Its place among those that no sequence has. */
   link: Link | null;
 }
@@ -73,12 +75,12 @@ export class PageNode {
   readonly at: number[] = [NOWHERE, NOWHERE, NOWHERE];
   /** Its place in the queue of each tier; none while it is held, or is not there. */
   readonly links: (Link | undefined)[] = [undefined, undefined, undefined, undefined];
-  /** Where the state of rows after its last token is kept (`SnapshotPool`); NOWHERE: it is not. */
+  /** Place on the device of the state of rows after its last token (`SnapshotPool`), or NOWHERE. */
   snapshot = NOWHERE;
   /** Sequences that use it, and the arrival that brings it. While there are any it stays. */
   holders = 0;
   arrival: Arrival | null = null;
-  /** What windowed layers have of it, while its page is on the device; null: that is lost. */
+  /** What windowed layers have of it on the device; null: it is not there. */
   window: WindowPart | null = null;
   /** Requests that had it as part of their prompt or answer. */
   hits = 0;
@@ -104,4 +106,19 @@ export class PageNode {
   get isStored(): boolean {
     return this.at[HOST] !== NOWHERE || this.at[DISK] !== NOWHERE;
   }
+}
+
+/** Where a part of nodes beside their pages is on the device. */
+export interface SidePool {
+  /** NOWHERE: it is neither there nor on its way. */
+  placeOf(node: PageNode): number;
+  /** What brings it; null: it is there, or comes from nowhere. */
+  arrivalOf(node: PageNode): Arrival | null;
+  /** The place that was taken for it is written by that arrival, and stays until this is told. */
+  comes(node: PageNode, arrival: Arrival): void;
+  arrived(node: PageNode): void;
+  /** It does not come. Its place is free. */
+  failed(node: PageNode, isStored: boolean): void;
+  /** It is in no store any more. */
+  lost?(node: PageNode): void;
 }

@@ -1,12 +1,16 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { pageKey, rootKey } from './page-key.ts';
-import { DEVICE, DISK, HOST } from './page-node.ts';
-import { type PagedSequence, PrefixTree } from './prefix-tree.ts';
+import { DEVICE, DISK, HOST, type PageNode } from './page-node.ts';
+import type { PagedSequence } from './paged-sequence.ts';
+import { PrefixTree } from './prefix-tree.ts';
+import { SnapshotPool } from './snapshot-pool.ts';
 import { type Faults, PAGE_TOKENS, PageWorld, sequenceOf } from './testing/page-world.ts';
 import { sumOfKvShares } from './tiers/kv-shares.ts';
+import type { KvPart } from './tiers/movement.ts';
 import { createTierPolicy, TIER_POLICY_NAMES, type TierPolicyName } from './tiers/policies.ts';
 import type { KvPrices } from './tiers/prices.ts';
+import { WindowPool } from './window-pool.ts';
 
 /** Pages that cost 10 to compute and 1 to move either way. */
 const PRICES = pricesOf(() => 10);
@@ -459,12 +463,42 @@ describe('over random requests, restores that fail, spills that are lost and ref
     },
     3_600_000,
   );
+
+  test.each([
+    ['windows', ['window']],
+    ['states', ['state']],
+    ['both', ['window', 'state']],
+  ] as const)(
+    'nor do nodes that have %s beside their pages, whatever the policy',
+    (_, sides) => {
+      const seen = { spilled: 0, demoted: 0, restored: 0, avoided: 0, refused: 0, lost: 0 };
+      const recomputed = { sooner: 0, lane_busy: 0, failed: 0 };
+      const runs = 15;
+      const operations = Math.ceil(OPERATIONS / runs / 2);
+      const check = (seed: number, policy: number) => {
+        const name = TIER_POLICY_NAMES[policy % TIER_POLICY_NAMES.length]!;
+        const { parts, total } = churn(name, seed, operations, sides);
+        for (const side of sides) {
+          for (const what of keysIn(seen)) seen[what] += parts[side][what];
+        }
+        for (const why of keysIn(recomputed)) recomputed[why] += total.recomputed[why];
+      };
+      fc.assert(fc.property(fc.nat(2 ** 31 - 1), fc.nat(1000), check), { numRuns: runs });
+      const rare = Object.entries({ ...seen, ...recomputed }).filter(([, times]) => times < 3);
+      expect(rare).toEqual([]);
+    },
+    3_600_000,
+  );
 });
+
+const keysIn = <T extends object>(value: T) => Object.keys(value) as (keyof T)[];
 
 interface Computing {
   readonly one: PagedSequence;
   /** Tokens. */
   computed: number;
+  /** Tokens after which its row's state is. */
+  state: number;
   readonly keys: readonly string[];
 }
 
@@ -478,8 +512,25 @@ function keysOf({ request, length, tokens }: PagedSequence): string[] {
   return keys;
 }
 
-/** So many random operations; what a sequence would read is what it should, after each. */
-function churn(name: TierPolicyName, seed: number, operations: number): void {
+/** A window of two pages and a part of a third. */
+const WINDOW = {
+  pageTokens: PAGE_TOKENS,
+  windowTokens: 2 * PAGE_TOKENS,
+  aheadTokens: 0,
+  launchTokens: 12,
+};
+const WINDOW_PAGES = 2;
+
+/**
+ * So many random operations; what a sequence would read is what it should, after each: its pages,
+ * those of its window, and where it begins the state after what came before.
+ */
+function churn(
+  name: TierPolicyName,
+  seed: number,
+  operations: number,
+  sides: readonly ('window' | 'state')[] = [],
+) {
   let state = seed >>> 0;
   const draw = (below: number) => {
     state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
@@ -490,16 +541,60 @@ function churn(name: TierPolicyName, seed: number, operations: number): void {
     losesSpill: () => draw(30) === 0,
     failsRestore: () => draw(6) === 0,
   };
-  const world = new PageWorld(12, 1 + draw(24), draw(3) * 8, faults);
-  const prices = pricesOf((index) => 3 + index);
-  const tree = tiered(world, name, prices);
+  const host = 1 + draw(24);
+  const disk = draw(3) * 8;
+  const hasWindow = sides.includes('window');
+  const hasState = sides.includes('state');
+  const windowPlaces = { device: 9 + draw(6), host: draw(16), disk: disk && draw(8) };
+  const statePlaces = { device: 1 + draw(4), host: draw(8), disk: disk && draw(4) };
+  const world = new PageWorld(12, host, disk, faults, {
+    ...(hasWindow && { window: windowPlaces }),
+    ...(hasState && { state: statePlaces }),
+  });
+  const isCheap = () => sides.length > 0 && draw(8) === 0;
+  const prices = pricesOf((index) => (isCheap() ? 0.1 : 3 + index));
+  const window = hasWindow ? new WindowPool(windowPlaces.device, WINDOW) : undefined;
+  const snapshots = hasState
+    ? new SnapshotPool({
+        places: statePlaces.device,
+        pageTokens: PAGE_TOKENS,
+        prices,
+        costLaunches: 1,
+      })
+    : undefined;
+  const tree = new PrefixTree({
+    pages: world.pages.length,
+    pageTokens: PAGE_TOKENS,
+    isEnabled: true,
+    tiers: { mover: world, prices, policy: createTierPolicy(name, prices) },
+    window,
+    snapshots,
+  });
+  if (sides.length > 0) {
+    world.queue = () => ({ spillNs: 0, restoreNs: draw(4) === 0 ? 100 : 0, diskNs: 0 });
+  }
   const open: Computing[] = [];
+  const nodes = new Map<string, PageNode>();
   let nowNs = 0;
 
   const end = (at: number) => tree.release(open.splice(at, 1)[0]!.one);
   const isThere = ({ one, computed, keys }: Computing) => {
-    for (let index = 0; index < Math.floor(computed / PAGE_TOKENS); index++) {
+    const pages = Math.floor(computed / PAGE_TOKENS);
+    for (let index = 0; index < pages; index++) {
       expect(world.pages[one.pages[index]!]).toBe(keys[index]);
+    }
+    for (let index = Math.max(0, pages - WINDOW_PAGES); hasWindow && index < pages; index++) {
+      expect(index).toBeGreaterThanOrEqual(one.window.first);
+      expect(world.device.window[one.window.pages[index]!]).toBe(keys[index]);
+    }
+  };
+  /** It goes on from the state after all that it has claimed. */
+  const begin = (sequence: Computing) => {
+    const place = tree.continueFrom(sequence.one);
+    const pages = sequence.computed / PAGE_TOKENS;
+    if (hasState && pages > 0) {
+      expect(world.device.state[place]).toBe(sequence.keys[pages - 1]);
+      sequence.state = sequence.computed;
     }
   };
 
@@ -511,11 +606,12 @@ function churn(name: TierPolicyName, seed: number, operations: number): void {
     one.isDistrustful = draw(10) === 0;
     const match = tree.match(one);
     const needed = Math.ceil(length / PAGE_TOKENS) - match.onDevice + match.fromCache;
-    if (needed > tree.available) return;
+    if (needed > tree.available || window?.fits(one) === false) return;
     const computed = tree.claim(one, match, draw(2)) * PAGE_TOKENS;
     one.pages.push(...tree.take(Math.ceil(length / PAGE_TOKENS) - one.pages.length));
-    const sequence = { one, computed, keys: keysOf(one) };
+    const sequence = { one, computed, state: 0, keys: keysOf(one) };
     isThere(sequence);
+    if (one.awaited === null) begin(sequence);
     open.push(sequence);
   };
   /** Computes some of what it may: the content of its own pages is written. */
@@ -523,7 +619,13 @@ function churn(name: TierPolicyName, seed: number, operations: number): void {
     const { one } = sequence;
     const { awaited } = one;
     const may = awaited === null ? one.length : awaited.first * PAGE_TOKENS;
-    const next = Math.min(may, sequence.computed + 1 + draw(12));
+    let next = Math.min(may, sequence.computed + 1 + draw(12));
+    if (hasState && next < one.length) {
+      next = Math.min(next, tree.borderOf(one, sequence.computed));
+      next = Math.max(sequence.computed, next - (next % PAGE_TOKENS));
+    }
+    window?.slide(one, sequence.computed);
+    window?.extend(one, next);
     tree.publish(one, next);
     for (
       let index = Math.floor(sequence.computed / PAGE_TOKENS);
@@ -533,11 +635,22 @@ function churn(name: TierPolicyName, seed: number, operations: number): void {
       const page = one.pages[index]!;
       expect(open.some((other) => other !== sequence && isOwn(other, page))).toBe(false);
       world.pages[page] = sequence.keys[index];
+      if (hasWindow) world.device.window[one.window.pages[index]!] = sequence.keys[index];
+    }
+    if (next > sequence.computed) {
+      expect(sequence.state).toBe(hasState ? sequence.computed : 0);
+      if (hasState) sequence.state = next;
+      const place = tree.takeSnapshot(one, next);
+      if (place >= 0) world.device.state[place] = sequence.keys[next / PAGE_TOKENS - 1];
+      tree.launch();
     }
     sequence.computed = Math.max(sequence.computed, next);
+    isThere(sequence);
+    window?.slide(one, sequence.computed);
     if (awaited === null || awaited.arrivals.size > 0 || sequence.computed < may) return;
     sequence.computed = awaited.end * PAGE_TOKENS;
-    one.awaited = null;
+    isThere(sequence);
+    begin(sequence);
     tree.publish(one, sequence.computed);
     isThere(sequence);
   };
@@ -562,16 +675,36 @@ function churn(name: TierPolicyName, seed: number, operations: number): void {
     for (let at = open.length - 1; at >= 0; at--) if (failed.has(open[at]!.one)) end(at);
     if (draw(500) === 0) tree.forgetDevice();
     if (draw(4) === 0) tree.evictAhead();
+    for (const { one } of open) for (const node of one.nodes) nodes.set(node.key, node);
+    const coming = [...world.restores.values()].flatMap(({ moves }) => moves);
+    const placesOf = (part: KvPart) =>
+      coming.filter((move) => move.part === part).map(({ page }) => page);
     const held = new Set([
       ...open.flatMap(({ one }) => one.pages),
       ...open.flatMap(({ one }) => one.nodes.map(({ at }) => at[0]!)),
-      ...[...world.restores.values()].flatMap(({ moves }) => moves.map(({ page }) => page)),
+      ...placesOf('context'),
+      // What comes for a node keeps the node, and with it its page.
+      ...coming.map(({ key }) => nodes.get(key)!.at[DEVICE]!),
     ]);
     held.delete(-1);
     expect(tree.held).toBe(held.size);
+    const inWindows = new Set([
+      ...open.flatMap(({ one }) => one.window.pages.slice(one.window.first)),
+      ...placesOf('window'),
+    ]);
+    expect(window?.held ?? 0).toBe(inWindows.size);
+    const states = placesOf('state');
+    expect(new Set(states).size).toBe(states.length);
+    expect(snapshots?.held ?? 0).toBeLessThanOrEqual(snapshots?.places ?? 0);
   }
   while (open.length > 0) end(0);
   expect([tree.held, tree.isRestoring, world.restores.size]).toEqual([0, false, 0]);
-  const { resident } = tree.accounts.total;
-  expect(resident.every((pages) => pages >= 0)).toBe(true);
+  expect(window?.held ?? 0).toBe(0);
+  tree.settle();
+  const { total, parts } = tree.accounts;
+  const inSlots = (part: KvPart) =>
+    (['host', 'disk'] as const).map((store) => world.below[store][part].filter(Boolean).length);
+  expect(total.resident.slice(1)).toEqual(inSlots('context'));
+  for (const side of sides) expect(parts[side].resident).toEqual(inSlots(side));
+  return tree.accounts;
 }

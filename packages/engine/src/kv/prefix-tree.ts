@@ -1,4 +1,5 @@
 import { invariant } from '@bridgekeeper/bridge';
+import { Arrivals, isOnlyFor, type Restoring } from './arrivals.ts';
 import { pageKey, rootKey } from './page-key.ts';
 import {
   type Arrival,
@@ -11,64 +12,17 @@ import {
   type RecomputedFor,
   TIERS,
 } from './page-node.ts';
+import { NO_MATCH, type PagedSequence, type PrefixMatch } from './paged-sequence.ts';
 import { Shelf } from './shelf.ts';
-import type { SnapshotPool, SnapshotSequence } from './snapshot-pool.ts';
-import { TierAccounts } from './tiers/accounts.ts';
-import type { KvShare } from './tiers/kv-shares.ts';
-import type { Mover, RestoreId, Settled, StoredPart, StoreName } from './tiers/movement.ts';
+import type { SnapshotPool } from './snapshot-pool.ts';
+import { STORES, TierAccounts } from './tiers/accounts.ts';
+import type { Mover, Settled, StoredPart, StoreName } from './tiers/movement.ts';
 import { lru } from './tiers/policies/lru.ts';
 import type { TierPolicy } from './tiers/policy.ts';
 import type { KvPrices } from './tiers/prices.ts';
-import { givenUpOf, reasonOf, type StoredRun, splitOf } from './tiers/split.ts';
-import type { WindowPages, WindowPool } from './window-pool.ts';
-
-/** A sequence as far as its pages go. */
-export interface PagedSequence extends SnapshotSequence {
-  readonly request: { readonly tenant: string };
-  readonly length: number;
-  /** A view of tokens [from, to). */
-  tokens(from: number, to: number): Uint32Array;
-  /** Pages of the device, in the order of its tokens; empty while it waits. */
-  readonly pages: number[];
-  /** Pages of layers that see a window; absent: it has none in a pool of their own. */
-  readonly window?: WindowPages;
-  /** Keys of its full pages, as far as they were needed. */
-  readonly pageKeys: string[];
-  /** The nodes that it holds, from the first page on. */
-  readonly nodes: PageNode[];
-  /** Leading pages whose content is, or will be, what their nodes say. */
-  published: number;
-  /** What it must not compute, because it is there or comes; null: there is no more of that. */
-  awaited: Awaited | null;
-  /** It waited for what did not come: it takes no more from stores. */
-  isDistrustful: boolean;
-  /** What it had of stores, as it came about. */
-  readonly kvShares: KvShare[];
-}
-
-/** Pages [first, end) of a sequence are there once all has arrived; those before are computed. */
-export interface Awaited {
-  readonly first: number;
-  readonly end: number;
-  /** Those not there yet. */
-  readonly arrivals: Set<Arrival>;
-}
-
-/** What exists already of a sequence. */
-export interface PrefixMatch {
-  /** Leading pages whose content is somewhere. */
-  readonly pages: number;
-  /** Of those, pages that are on the device, or on their way there. */
-  readonly onDevice: number;
-  /** Of the latter, pages that no sequence holds: holding them takes available pages. */
-  readonly fromCache: number;
-  /** So many leading pages are known, of which more cannot be continued; absent: none. */
-  readonly knownPages?: number | undefined;
-  /** The same, if others go on from there in another way; 0: none does. */
-  readonly branchPages?: number | undefined;
-}
-
-export const NO_MATCH: PrefixMatch = { pages: 0, onDevice: 0, fromCache: 0 };
+import { type Side, SideParts, type SideStores } from './tiers/side-parts.ts';
+import { computedFor, givenUpOf, reasonOf, type StoredRun, splitOf } from './tiers/split.ts';
+import type { WindowPool } from './window-pool.ts';
 
 export interface PrefixTreeOptions {
   /** Of the device. */
@@ -98,21 +52,7 @@ const GHOSTS_MIN = 65_536;
 
 /** What is brought as one is asked for in so many parts at most, each of which can be given up. */
 const PARTS_MAX = 4;
-/** What takes so many times as long as it should, and this, does not come any more. */
-const LATE_RATIO = 10;
-const LATE_LEAST_NS = 10e9;
-
 const NONE: ReadonlySet<PagedSequence> = new Set();
-
-/** An arrival as the tree knows it. */
-interface Restoring extends Arrival {
-  readonly id: RestoreId;
-  readonly tier: number;
-  /** From then on it is late: nobody waits for it any longer. */
-  readonly lateNs: number;
-  readonly waiting: Set<PagedSequence>;
-  hasFailed: boolean;
-}
 
 /**
  * The KV pages of a device and the stores below it, under one tree of prefixes. A page of the
@@ -123,6 +63,10 @@ interface Restoring extends Arrival {
  * Holes cannot come about: what leaves its last tier takes along what continues it, so what leaves
  * is chosen from the tail. Sequences hold all nodes from the root on, so that whatever continues a
  * node that is not held is not held either.
+ *
+ * Where layers see a window, or rows keep a state, a prefix can be gone on from only after nodes
+ * that have these as well. They are parts of their nodes with pools of their own, and are on the
+ * device, or in stores (`StoredParts`), wherever the node's page is, as long as that is anywhere.
  *
  * Decides and accounts only: a mover has the bytes. Without tiers, evicted content is lost.
  */
@@ -139,8 +83,11 @@ export class PrefixTree {
   /** Of device, host and disk; then of nodes without content, which have no places. */
   readonly #shelves: readonly Shelf[];
   readonly #ghostsMax: number;
+  /** What nodes have beside their pages. */
+  readonly #sides: SideParts;
   readonly #nodes = new Map<string, PageNode>();
-  readonly #restoring = new Map<RestoreId, Restoring>();
+  /** null: nothing is below the device. */
+  readonly #arrivals: Arrivals | null;
   /** Pages that are one sequence's own. */
   #ownPages = 0;
   #nowNs = 0;
@@ -149,18 +96,32 @@ export class PrefixTree {
 
   constructor(options: PrefixTreeOptions) {
     const { pages, pageTokens, isEnabled, tiers, snapshots, window } = options;
-    invariant(tiers === undefined || window === undefined, 'what moves to tiers is one page');
     this.window = window ?? null;
     this.#pageTokens = pageTokens;
     this.#isEnabled = isEnabled;
     this.#tiers = tiers ?? null;
+    this.#arrivals = tiers === undefined ? null : new Arrivals(tiers.mover);
     this.snapshots = snapshots ?? null;
     this.#policy = tiers?.policy ?? lru();
-    const { host, disk } = tiers?.mover.slots ?? { host: {}, disk: {} };
-    const places = [pages, host.context ?? 0, disk.context ?? 0, 0];
+    this.#sides = new SideParts(this.window, this.snapshots, this.#sideStores());
+    const slots = tiers?.mover.slots;
+    const places = [pages, slots?.host.context ?? 0, slots?.disk.context ?? 0, 0];
     this.#shelves = places.map((count, tier) => new Shelf(tier, count));
     const all = places.reduce((sum, count) => sum + count, 0);
     this.#ghostsMax = tiers === undefined ? 0 : Math.max(GHOSTS_MIN, GHOSTS_PER_PLACE * all);
+  }
+
+  #sideStores(): SideStores | null {
+    if (this.#tiers === null) return null;
+    const { mover, policy } = this.#tiers;
+    const isAdmitted = (node: PageNode) =>
+      policy.admits([node], this.#shelves[HOST]!, this.#nowNs) > 0;
+    return {
+      mover,
+      counters: this.accounts.parts,
+      isAdmitted,
+      isStateAdmitted: (node, worth) => policy.admitsState?.(worth) ?? isAdmitted(node),
+    };
   }
 
   /** Pages of the device. */
@@ -180,7 +141,7 @@ export class PrefixTree {
 
   /** Whether content is on its way to the device. */
   get isRestoring(): boolean {
-    return this.#restoring.size > 0;
+    return this.#arrivals?.isEmpty === false;
   }
 
   /** The time from here on: reuse is learnt by it. */
@@ -201,7 +162,7 @@ export class PrefixTree {
       if (node.at[DEVICE] === NOWHERE && sequence.isDistrustful) break;
       found.push(node);
     }
-    const pages = this.#continuable(found);
+    const pages = this.#sides.continuable(found, !sequence.isDistrustful);
     let onDevice = 0;
     let fromCache = 0;
     for (const node of found.slice(0, pages)) {
@@ -216,41 +177,79 @@ export class PrefixTree {
     return { ...match, knownPages, branchPages: isContinued(last) ? knownPages : 0 };
   }
 
-  /** Of leading nodes of a prefix, those behind which a sequence can go on. */
-  #continuable(nodes: readonly PageNode[]): number {
-    const seen = this.window?.continuable(nodes) ?? nodes.length;
-    if (this.snapshots === null || seen === 0) return seen;
-    const kept = nodes.slice(0, seen).findLastIndex(({ snapshot }) => snapshot !== NOWHERE) + 1;
-    // Without its last pages, what comes before them may have no window either.
-    return kept === seen ? seen : this.#continuable(nodes.slice(0, kept));
+  /**
+   * Of what was found of a prefix that is gone on from at its end alone, as much as the sequence
+   * has soonest: all, once what is in stores has come, or what needs nothing from stores.
+   */
+  #soonest(sequence: PagedSequence, found: readonly PageNode[], others: number): number {
+    const end = found.length;
+    if (this.#tiers === null || !this.#sides.exist) return end;
+    const missing = found.filter((node) => node.at[DEVICE] === NOWHERE);
+    const sides = this.#sides.missingBehind(found);
+    if (missing.length + sides.length === 0) return end;
+    const gap = found.findIndex((node) => node.at[DEVICE] === NOWHERE);
+    const first = this.#sides.continuable(gap < 0 ? found : found.slice(0, gap), false);
+    // What others hold would have to be there twice.
+    const isHeld = ({ at, holders }: PageNode) => at[DEVICE] !== NOWHERE && holders > 0;
+    const shared = found.slice(0, first).filter(isHeld).length;
+    if (Math.ceil(sequence.length / this.#pageTokens) - shared > this.available) return end;
+    const { prices } = this.#tiers;
+    let laneNs = 0;
+    for (const node of missing) laneNs += prices.readNs(TIERS[storeOf(node)]!);
+    for (const { stored, node } of sides) {
+      laneNs += prices.readNs(stored.storeOf(node)!, stored.part);
+    }
+    const isOnDisk =
+      missing.some((node) => storeOf(node) === DISK) ||
+      sides.some(({ stored, node }) => stored.storeOf(node) === 'disk');
+    const why = computedFor({
+      first,
+      end,
+      recomputeNs: (index) => prices.recomputeNs(index),
+      laneNs,
+      launchNs: prices.launchNs(),
+      queueNs: this.#queueNs(isOnDisk),
+      others,
+    });
+    if (why === null) return end;
+    this.#countRecomputed(sequence, why, end - first);
+    return first;
   }
 
   /**
    * Makes the sequence a holder of what was matched a moment ago, with pages for all of it, which
    * are available. Says how many leading pages need not be computed before others: those after them
    * that are in stores come by themselves, or are computed too, whichever is sooner while so many
-   * other requests wait for the device.
+   * other requests wait for the device. Where a prefix is gone on from at its end alone, nothing is
+   * computed before all of it is there.
    */
   claim(sequence: PagedSequence, match: PrefixMatch, others = 0): number {
-    const { pages, knownPages = 0, branchPages = 0 } = match;
-    sequence.snapshotPages = pages;
-    sequence.branchPages = branchPages;
-    if (knownPages > 0 && pages + branchPages === 0) this.snapshots!.miss();
-    for (let index = 0; index < pages; index++) {
+    const { knownPages = 0, branchPages = 0 } = match;
+    if (knownPages > 0 && match.pages + branchPages === 0) this.snapshots!.miss();
+    const found: PageNode[] = [];
+    for (let index = 0; index < match.pages; index++) {
       const node = this.#nodes.get(sequence.pageKeys[index]!);
       invariant(node?.isResident === true, 'what was matched stays until it is claimed');
       this.accounts.hit(node);
+      found.push(node);
+    }
+    const pages = this.#soonest(sequence, found, others);
+    sequence.snapshotPages = pages;
+    sequence.branchPages = branchPages;
+    for (const node of found.slice(0, pages)) {
       this.#use(node);
       this.#hold(node);
       sequence.nodes.push(node);
     }
     const { nodes } = sequence;
+    const sides = this.#sides.missingBehind(nodes);
+    this.#sides.pin(sides);
     const isReady = (node: PageNode) => node.at[DEVICE] !== NOWHERE && node.arrival === null;
     let ready = nodes.findIndex((node) => !isReady(node));
     if (ready < 0) ready = pages;
     const missing = nodes.filter((node) => node.at[DEVICE] === NOWHERE);
     const fresh = this.take(missing.length);
-    const run = this.#storedRun(sequence, ready, others);
+    const run = this.#sides.exist ? null : this.#storedRun(sequence, ready, others);
     const first = run === null ? ready : splitOf(run);
     if (run !== null && first > ready) {
       this.#countRecomputed(sequence, reasonOf(run, first), first - ready);
@@ -265,16 +264,22 @@ export class PrefixTree {
     }
     const brought = missing.filter(({ index }) => index >= first);
     this.#ownPages -= brought.length;
-    this.#restore(sequence, brought);
+    this.#sides.admit(sequence, sides);
+    if (this.#sides.exist) this.#restoreWhole(sequence, brought, sides);
+    else this.#restore(sequence, brought);
+    this.#sides.unpin();
     sequence.published = ready;
-    const arrivals = new Set<Arrival>();
-    for (const { arrival } of nodes) {
-      if (arrival === null) continue;
-      arrivals.add(arrival);
-      (arrival as Restoring).waiting.add(sequence);
+    const arrivals = new Set<Restoring>();
+    for (const arrival of [...nodes.map(arrivalOf), ...this.#sides.arrivalsBehind(nodes)]) {
+      if (arrival !== null) arrivals.add(arrival as Restoring);
     }
-    sequence.awaited = first < pages ? { first, end: pages, arrivals } : null;
-    return ready;
+    for (const arrival of arrivals) arrival.waiting.add(sequence);
+    sequence.awaited = null;
+    if (arrivals.size === 0) return ready;
+    const state = this.snapshots === null ? null : nodes.at(-1)!;
+    if (state !== null) this.snapshots!.hold(state);
+    sequence.awaited = { first: this.#sides.exist ? 0 : first, end: pages, arrivals, state };
+    return this.#sides.exist ? 0 : ready;
   }
 
   /** Pages of the device with undefined content, for one sequence. They are available. */
@@ -326,9 +331,22 @@ export class PrefixTree {
     }
   }
 
-  /** Where the state is that a sequence goes on from, which has just claimed so many pages. */
-  continueFrom({ nodes }: PagedSequence, pages: number): number {
-    return pages === 0 || this.snapshots === null ? NOWHERE : this.snapshots.use(nodes.at(-1)!);
+  /**
+   * Where the state is that a sequence goes on from, all of whose claimed pages are there; NOWHERE:
+   * it needs none. It is copied from there by the next launch.
+   */
+  continueFrom(sequence: PagedSequence): number {
+    const { nodes, awaited } = sequence;
+    sequence.awaited = null;
+    const last = nodes.at(-1);
+    if (last === undefined || this.snapshots === null) return NOWHERE;
+    if (awaited !== null) this.snapshots.letGo(last);
+    return this.snapshots.use(last);
+  }
+
+  /** What was planned so far is launched before anything else is. */
+  launch(): void {
+    this.snapshots?.launch();
   }
 
   /** Whether launches should end between pages, where snapshots can be taken. */
@@ -360,6 +378,8 @@ export class PrefixTree {
   release(sequence: PagedSequence): void {
     const { pages, nodes } = sequence;
     this.window?.release(sequence);
+    const state = sequence.awaited?.state ?? null;
+    if (state !== null) this.snapshots!.letGo(state);
     if (this.#policy.writesThrough) this.#writeThrough(nodes);
     for (const arrival of sequence.awaited?.arrivals ?? []) {
       (arrival as Restoring).waiting.delete(sequence);
@@ -398,12 +418,9 @@ export class PrefixTree {
     for (const event of this.#tiers.mover.settled()) {
       for (const sequence of this.#settleOne(event)) failed.add(sequence);
     }
-    for (const restoring of this.#restoring.values()) {
-      if (restoring.hasFailed || this.#nowNs < restoring.lateNs) continue;
-      restoring.hasFailed = true;
-      this.#tiers.mover.cancel(restoring.id);
-      this.accounts.count(restoring.nodes[0]!.tenant, 'late', restoring.nodes.length);
-      for (const sequence of restoring.waiting) failed.add(sequence);
+    for (const { tenant, nodes, waiting } of this.#arrivals!.takeLate(this.#nowNs)) {
+      this.accounts.count(tenant, 'late', nodes.length);
+      for (const sequence of waiting) failed.add(sequence);
     }
     return failed;
   }
@@ -411,23 +428,30 @@ export class PrefixTree {
   /** What no sequence holds has lost its content on the device. */
   forgetDevice(): void {
     for (const node of this.#nodes.values()) {
-      if (!this.#shelves[DEVICE]!.has(node)) continue;
-      this.#leave(node, DEVICE);
-      if (!node.isResident) this.#forget(node);
+      if (this.#shelves[DEVICE]!.has(node)) {
+        this.#leave(node, DEVICE);
+        if (!node.isResident) this.#forget(node);
+      }
+      if (node.holders === 0) this.#sides.leaveDevice(node);
     }
   }
 
   #settleOne(event: Settled): Iterable<PagedSequence> {
     switch (event.kind) {
       case 'restored': {
-        const restoring = this.#restoring.get(event.id);
+        const restoring = this.#arrivals!.get(event.id);
         if (restoring === undefined || !event.isComplete) return [];
-        this.#end(restoring);
+        this.#arrivals!.end(restoring);
+        for (const { stored, node } of restoring.sides) {
+          stored.pool.arrived(node);
+          stored.restored();
+          this.#letGo(node);
+        }
         for (const node of [...restoring.nodes].reverse()) this.#letGo(node);
         return [];
       }
       case 'restore-failed': {
-        const restoring = this.#restoring.get(event.id);
+        const restoring = this.#arrivals!.get(event.id);
         if (restoring === undefined) return [];
         restoring.hasFailed = true;
         this.#lose(restoring.tier, event.lost);
@@ -444,7 +468,6 @@ export class PrefixTree {
   /** Asks for what a sequence waits for, run by run of what is in the same store. */
   #restore(sequence: PagedSequence, nodes: readonly PageNode[]): void {
     if (nodes.length === 0) return;
-    const { tenant } = sequence.request;
     const { mover } = this.#tiers!;
     const leastPages = Math.max(mover.pagesTogether, Math.ceil(nodes.length / PARTS_MAX));
     // The last pages first: the first ones are computed after all where they come too late.
@@ -453,23 +476,32 @@ export class PrefixTree {
       let from = to - 1;
       const isPart = (node: PageNode) => storeOf(node) === tier && to - from < leastPages;
       while (from > 0 && isPart(nodes[from - 1]!)) from -= 1;
-      const run = nodes.slice(from, to);
-      const moves = run.map(({ key, at }) => {
-        return { part: 'context', page: at[DEVICE]!, slot: at[tier]!, key } as const;
-      });
-      const store = tier === HOST ? 'host' : 'disk';
-      const id = mover.restore({ from: store, tenant, moves });
-      const lateNs = this.#nowNs + LATE_LEAST_NS + LATE_RATIO * mover.dueNs(id);
-      const waiting = new Set([sequence]);
-      const restoring = { id, tier, lateNs, nodes: run, waiting, hasFailed: false };
-      this.#restoring.set(id, restoring);
-      for (const node of run) {
-        node.arrival = restoring;
-        this.#hold(node);
-      }
-      this.#countRestored(sequence, store, run.length);
+      this.#ask(sequence, tier, nodes.slice(from, to), []);
       to = from;
     }
+  }
+
+  /** Asks for all that a sequence waits for, of each store at once: none of it is given up. */
+  #restoreWhole(sequence: PagedSequence, nodes: readonly PageNode[], sides: readonly Side[]): void {
+    for (const store of STORES) {
+      const tier = TIERS.indexOf(store);
+      const pages = nodes.filter((node) => storeOf(node) === tier);
+      const others = sides.filter(({ stored, node }) => stored.storeOf(node) === store);
+      if (pages.length + others.length > 0) this.#ask(sequence, tier, pages, others);
+    }
+  }
+
+  /** Asks for pages, and what is beside them, of one store. */
+  #ask(
+    sequence: PagedSequence,
+    tier: number,
+    nodes: readonly PageNode[],
+    sides: readonly Side[],
+  ): void {
+    this.#arrivals!.ask(sequence, tier, nodes, sides, this.#nowNs);
+    for (const node of nodes) this.#hold(node);
+    for (const { node } of sides) this.#hold(node);
+    this.#countRestored(sequence, TIERS[tier] as StoreName, nodes.length);
   }
 
   /**
@@ -478,7 +510,7 @@ export class PrefixTree {
    */
   reconsider(sequence: PagedSequence, others: number): void {
     const { awaited } = sequence;
-    if (awaited === null) return;
+    if (awaited === null || this.#sides.exist) return;
     const coming: Restoring[] = [];
     let { first } = awaited;
     for (let index = first; index < awaited.end; index = coming.at(-1)!.nodes.at(-1)!.index + 1) {
@@ -502,15 +534,14 @@ export class PrefixTree {
       this.#computeInstead(sequence, arrival);
       first = arrival.nodes.at(-1)!.index + 1;
     }
-    const { end, arrivals } = awaited;
-    sequence.awaited = first === end ? null : { first, end, arrivals };
+    sequence.awaited = first === awaited.end ? null : { ...awaited, first };
   }
 
   /** The pages of what was to come are the sequence's own, and it computes them. */
   #computeInstead(sequence: PagedSequence, arrival: Restoring): void {
     const { tenant } = sequence.request;
     this.#tiers!.mover.cancel(arrival.id);
-    this.#end(arrival);
+    this.#arrivals!.end(arrival);
     for (const node of arrival.nodes) {
       node.holders -= 1;
       this.#shelves[DEVICE]!.remove(node);
@@ -524,11 +555,7 @@ export class PrefixTree {
 
   /** When the first arrival is late, should nothing come before; null: none is under way. */
   get lateNs(): number | null {
-    let firstNs: number | null = null;
-    for (const { lateNs } of this.#restoring.values()) {
-      firstNs = firstNs === null ? lateNs : Math.min(firstNs, lateNs);
-    }
-    return firstNs;
+    return this.#arrivals?.lateNs ?? null;
   }
 
   /** Pages in stores from `ready` on, of which the first may be computed; null: none is. */
@@ -543,29 +570,33 @@ export class PrefixTree {
       recomputeNs: (index) => prices.recomputeNs(index),
       readNs: (index) => prices.readNs(TIERS[storeOf(nodes[index]!)]!),
       launchNs: prices.launchNs(),
-      queueNs: this.#queueNs(nodes.slice(ready, end)),
+      queueNs: this.#queueNs(nodes.slice(ready, end).some((node) => storeOf(node) === DISK)),
       others,
     };
   }
 
-  /** Until the first of these, which are in stores, would be brought. */
-  #queueNs(nodes: readonly PageNode[]): number {
+  /** Until the first of what is in stores would be brought. */
+  #queueNs(isOnDisk: boolean): number {
     const { restoreNs, diskNs } = this.#tiers!.mover.queue();
     // The lane carries what it has while the disk reads.
-    const isOnDisk = nodes.some((node) => storeOf(node) === DISK);
     return isOnDisk ? Math.max(restoreNs, diskNs) : restoreNs;
   }
 
   /** What is in stores of a sequence that takes nothing from them: it is computed. */
   #countDistrusted(sequence: PagedSequence): void {
     const full = Math.floor((sequence.length - 1) / this.#pageTokens);
-    let pages = 0;
-    for (let index = sequence.nodes.length; index < full; index++) {
-      const node = this.#nodes.get(this.#keyOf(sequence, index));
+    const known = [...sequence.nodes];
+    while (known.length < full) {
+      const node = this.#nodes.get(this.#keyOf(sequence, known.length));
       if (node === undefined || !node.isResident) break;
-      if (node.at[DEVICE] === NOWHERE) pages += 1;
+      known.push(node);
     }
-    this.#countRecomputed(sequence, 'failed', pages);
+    const computed = known
+      .slice(0, this.#sides.continuable(known, true))
+      .filter(({ at, index }) => {
+        return index >= sequence.nodes.length && (this.#sides.exist || at[DEVICE] === NOWHERE);
+      });
+    this.#countRecomputed(sequence, 'failed', computed.length);
   }
 
   #countRecomputed({ request, kvShares }: PagedSequence, why: RecomputedFor, pages: number): void {
@@ -583,9 +614,13 @@ export class PrefixTree {
   /** An arrival for which no sequence waits is given up, unless one holds what it brings. */
   #stopUnwanted(arrival: Arrival): void {
     const restoring = arrival as Restoring;
-    if (restoring.waiting.size > 0 || !this.#restoring.has(restoring.id)) return;
+    if (restoring.waiting.size > 0 || this.#arrivals!.get(restoring.id) === undefined) return;
     if (!restoring.hasFailed) this.#tiers!.mover.cancel(restoring.id);
-    this.#end(restoring);
+    this.#arrivals!.end(restoring);
+    for (const { stored, node } of restoring.sides) {
+      stored.pool.failed(node, stored.has(node));
+      this.#letGo(node);
+    }
     for (const node of [...restoring.nodes].reverse()) {
       node.holders -= 1;
       this.#leave(node, DEVICE);
@@ -593,14 +628,12 @@ export class PrefixTree {
     }
   }
 
-  #end(restoring: Restoring): void {
-    this.#restoring.delete(restoring.id);
-    for (const node of restoring.nodes) node.arrival = null;
-    for (const { awaited } of restoring.waiting) awaited!.arrivals.delete(restoring);
-  }
-
   #lose(tier: number, lost: readonly StoredPart[]): void {
-    for (const { slot } of lost) {
+    for (const { part, slot } of lost) {
+      if (part !== 'context') {
+        this.#sides.lose(part, TIERS[tier] as StoreName, slot);
+        continue;
+      }
       const node = this.#shelves[tier]!.nodeAt(slot);
       if (node === undefined) continue;
       this.accounts.count(node.tenant, 'lost', 1);
@@ -714,6 +747,7 @@ export class PrefixTree {
       return { part: 'context', hostSlot: at[HOST]!, diskSlot: slots[index]!, key } as const;
     });
     this.#tiers!.mover.demote(nodes[0]!.tenant, demotions);
+    for (const node of nodes) this.#sides.demote(node);
     this.accounts.count(nodes[0]!.tenant, 'demoted', nodes.length);
     return nodes.length;
   }
@@ -805,7 +839,6 @@ export class PrefixTree {
     const shelf = this.#shelves[tier]!;
     const place = shelf.remove(node);
     shelf.giveBack(place);
-    if (tier === DEVICE) this.window?.forget(node);
     this.accounts.moved(node.tenant, tier, -1);
     if (tier !== DEVICE) {
       const store = tier === HOST ? 'host' : 'disk';
@@ -821,7 +854,7 @@ export class PrefixTree {
       for (let tier = DEVICE; tier <= DISK; tier++) {
         if (each.at[tier] !== NOWHERE) this.#leave(each, tier);
       }
-      this.snapshots?.drop(each);
+      this.#sides.forget(each);
       // What continues it goes because it does.
       each.goneFor = node.goneFor;
       ghosts.join(each, 0);
@@ -849,18 +882,8 @@ export class PrefixTree {
   }
 }
 
+const arrivalOf = ({ arrival }: PageNode) => arrival;
 const idOf = (arrival: Arrival) => (arrival as Restoring).id;
-
-/** Whether nobody but the sequence, which holds them, has to do with what comes from `first` on. */
-function isOnlyFor(
-  sequence: PagedSequence,
-  { nodes, waiting, hasFailed }: Restoring,
-  first: number,
-): boolean {
-  const isAlone = waiting.size === 1 && waiting.has(sequence) && !hasFailed;
-  // The sequence holds each, and so does the arrival.
-  return isAlone && nodes[0]!.index === first && nodes.every(({ holders }) => holders === 2);
-}
 
 function storeOf(node: PageNode): number {
   return node.at[HOST] !== NOWHERE ? HOST : DISK;

@@ -1,5 +1,5 @@
 import { invariant } from '@bridgekeeper/bridge';
-import { NOWHERE, type PageNode } from './page-node.ts';
+import { type Arrival, NOWHERE, type PageNode, type SidePool } from './page-node.ts';
 
 /** What prompts take here, as far as it is known now. */
 export interface PromptPrices {
@@ -16,6 +16,14 @@ export interface SnapshotPoolOptions {
   readonly prices: PromptPrices;
   /** What it costs to take one, in launches: the one that ends there, and the copy. */
   readonly costLaunches: number;
+}
+
+/** What the state after a node may save. */
+export interface StateWorth {
+  /** To compute the pages since the state before it. */
+  readonly savedNs: number;
+  /** That a request goes on from it. */
+  readonly chance: number;
 }
 
 /** A sequence as far as its snapshots go, in pages. */
@@ -46,6 +54,13 @@ interface Kept {
   hasBeenUsed: boolean;
   /** The pool's when it was taken or used last. */
   floor: number;
+  /** What brings it from a store; null: it is there. */
+  arrival: Arrival | null;
+  /** Sequences that go on from it once all that they wait for is there. */
+  waiting: number;
+  /** The launches that write it, or read it last, among those that were planned. */
+  writtenIn: number;
+  readIn: number;
 }
 
 /**
@@ -60,9 +75,15 @@ interface Kept {
  * than that, times the chance that it is used. The chance is learnt from what became of others.
  *
  * Decides and accounts only: whoever takes a snapshot copies it behind all that was queued before.
+ *
+ * What is written to a store, or comes from one, moves before the launch that is being planned. So
+ * a state that this launch writes cannot be stored yet, and the place of one that it reads is given
+ * to a snapshot that it takes, and to nothing that comes.
  */
-export class SnapshotPool {
+export class SnapshotPool implements SidePool {
   readonly places: number;
+  /** Told of a state that goes, and what it may save; null: it cannot be moved. Is it stored? */
+  whenEvicted: (node: PageNode, worth: StateWorth | null) => boolean = () => false;
   readonly counters = { taken: 0, used: 0, evicted: 0 };
   readonly #pageTokens: number;
   readonly #prices: PromptPrices;
@@ -71,6 +92,10 @@ export class SnapshotPool {
   readonly #kept: (Kept | undefined)[];
   /** The same; what was taken or used longest ago comes first. */
   readonly #order = new Set<Kept>();
+  /** What is in stores alone, as it was when it left. */
+  readonly #stored = new Map<PageNode, Kept>();
+  /** Launches that were planned before the one that is being planned now. */
+  #launches = 0;
   #floor = 0;
   /** What became of snapshots at ends of prompts; it begins with one of each. */
   #used = 1;
@@ -127,27 +152,94 @@ export class SnapshotPool {
     const pages = node.index + 1;
     sequence.snapshotPages = pages;
     if (node.snapshot !== NOWHERE) return NOWHERE;
-    if (this.#free.length === 0) this.#evict();
-    const place = this.#free.pop();
-    if (place === undefined) return NOWHERE;
-    const { first, before } = this.#placeOf(node);
+    const place = this.#take(false);
+    if (place === NOWHERE) return NOWHERE;
+    const { first, before } = this.#lineOf(node);
     // Its sequence is expected to go on from here, and there no longer.
     if (before !== null) before.interest = Math.max(0, before.interest - 1);
     const isBranch = pages === sequence.branchPages;
     const interest = isBranch ? INTEREST.branch : INTEREST.end;
     const isEnd = !isBranch && pages === this.#endOf(sequence);
-    const floor = this.#floor;
-    const kept: Kept = { node, first, before, isEnd, interest, hasBeenUsed: false, floor };
-    for (const other of this.#order) {
-      if (other.first === first && other.before === before && continues(other.node, node)) {
-        other.before = kept;
-      }
-    }
-    this.#kept[place] = kept;
-    this.#order.add(kept);
-    node.snapshot = place;
+    this.#stored.delete(node);
+    this.#keep(place, {
+      node,
+      first,
+      before,
+      isEnd,
+      interest,
+      hasBeenUsed: false,
+      floor: this.#floor,
+      arrival: null,
+      waiting: 0,
+      writtenIn: this.#launches,
+      readIn: -1,
+    });
     this.counters.taken += 1;
     return place;
+  }
+
+  /** What was planned so far is launched now. */
+  launch(): void {
+    this.#launches += 1;
+  }
+
+  /** Whether there is a place for a state from a store. */
+  get hasRoom(): boolean {
+    if (this.#free.length > 0) return true;
+    for (const kept of this.#order) if (this.#canGo(kept, true)) return true;
+    return false;
+  }
+
+  /** Takes a place, where there is room, for the node's state, which is in a store. */
+  bring(node: PageNode): void {
+    const kept = this.#stored.get(node);
+    invariant(kept !== undefined, 'what comes is in a store');
+    const place = this.#take(true);
+    invariant(place !== NOWHERE, 'what comes has a place');
+    // What had its place may have been stored, but this goes on to be the pool's.
+    this.#stored.delete(node);
+    const { first, before } = this.#lineOf(node);
+    this.#keep(place, { ...kept, first, before, floor: this.#floor, writtenIn: -1, readIn: -1 });
+  }
+
+  placeOf({ snapshot }: PageNode): number {
+    return snapshot;
+  }
+
+  arrivalOf({ snapshot }: PageNode): Arrival | null {
+    return this.#kept[snapshot]?.arrival ?? null;
+  }
+
+  comes({ snapshot }: PageNode, arrival: Arrival): void {
+    this.#kept[snapshot]!.arrival = arrival;
+  }
+
+  arrived({ snapshot }: PageNode): void {
+    this.#kept[snapshot]!.arrival = null;
+  }
+
+  failed({ snapshot }: PageNode, isStored: boolean): void {
+    const kept = this.#kept[snapshot]!;
+    kept.arrival = null;
+    invariant(kept.waiting === 0, 'what comes is given up once no sequence waits for it');
+    this.#remove(kept);
+    if (isStored) this.#stored.set(kept.node, kept);
+  }
+
+  lost(node: PageNode): void {
+    const kept = this.#stored.get(node);
+    if (kept === undefined) return;
+    this.#stored.delete(node);
+    this.#learnUnused(kept);
+  }
+
+  /** A sequence will go on from the node, which has its state or waits for it. */
+  hold({ snapshot }: PageNode): void {
+    this.#kept[snapshot]!.waiting += 1;
+  }
+
+  letGo({ snapshot }: PageNode): void {
+    this.#kept[snapshot]!.waiting -= 1;
   }
 
   /** A sequence goes on from the node. Its place. */
@@ -158,6 +250,7 @@ export class SnapshotPool {
     if (kept.hasBeenUsed) kept.interest = Math.min(MOST_INTEREST, kept.interest + 1);
     else if (kept.isEnd) this.#learn(true);
     kept.hasBeenUsed = true;
+    kept.readIn = this.#launches;
     kept.floor = this.#floor;
     this.#order.delete(kept);
     this.#order.add(kept);
@@ -170,11 +263,29 @@ export class SnapshotPool {
     this.#learn(true);
   }
 
-  /** Forgets the node's snapshot, if it has one. */
-  drop(node: PageNode): void {
+  /** Forgets the node's snapshot, if it has one; `isStored`: on the device alone. */
+  drop(node: PageNode, isStored = false): void {
     const kept = this.#kept[node.snapshot];
     if (kept === undefined) return;
-    if (kept.isEnd && !kept.hasBeenUsed) this.#learn(false);
+    this.#remove(kept);
+    if (isStored) this.#stored.set(node, kept);
+    else this.#learnUnused(kept);
+  }
+
+  #keep(place: number, kept: Kept): void {
+    const { node, first, before } = kept;
+    for (const other of this.#order) {
+      if (other.first === first && other.before === before && continues(other.node, node)) {
+        other.before = kept;
+      }
+    }
+    this.#kept[place] = kept;
+    this.#order.add(kept);
+    node.snapshot = place;
+  }
+
+  #remove(kept: Kept): void {
+    const { node } = kept;
     this.#order.delete(kept);
     for (const other of this.#order) if (other.before === kept) other.before = kept.before;
     this.#kept[node.snapshot] = undefined;
@@ -183,7 +294,7 @@ export class SnapshotPool {
   }
 
   /** Where a node is among what is kept. */
-  #placeOf(node: PageNode): Pick<Kept, 'first' | 'before'> {
+  #lineOf(node: PageNode): Pick<Kept, 'first' | 'before'> {
     let first = node;
     while (first.parent !== null) {
       first = first.parent;
@@ -191,6 +302,10 @@ export class SnapshotPool {
       if (before !== undefined) return { first: before.first, before };
     }
     return { first, before: null };
+  }
+
+  #learnUnused({ isEnd, hasBeenUsed }: Kept): void {
+    if (isEnd && !hasBeenUsed) this.#learn(false);
   }
 
   #learn(wasUsed: boolean): void {
@@ -201,10 +316,22 @@ export class SnapshotPool {
     this.#unused /= 2;
   }
 
-  #evict(): void {
+  /** Whether its place can be another's; `comes`: something is brought there. */
+  #canGo({ arrival, waiting, writtenIn, readIn }: Kept, comes: boolean): boolean {
+    if (arrival !== null || waiting > 0) return false;
+    return !comes || (writtenIn !== this.#launches && readIn !== this.#launches);
+  }
+
+  #take(comes: boolean): number {
+    if (this.#free.length === 0) this.#evict(comes);
+    return this.#free.pop() ?? NOWHERE;
+  }
+
+  #evict(comes: boolean): void {
     let least: Kept | undefined;
     let leastWorth = Infinity;
     for (const kept of this.#order) {
+      if (!this.#canGo(kept, comes)) continue;
       const worth = kept.floor + kept.interest * savedPages(kept);
       if (worth >= leastWorth) continue;
       least = kept;
@@ -213,7 +340,16 @@ export class SnapshotPool {
     if (least === undefined) return;
     this.#floor = leastWorth;
     this.counters.evicted += 1;
-    this.drop(least.node);
+    const canMove = least.writtenIn !== this.#launches;
+    this.drop(least.node, this.whenEvicted(least.node, canMove ? this.#worthOf(least) : null));
+  }
+
+  #worthOf(kept: Kept): StateWorth {
+    const pages = savedPages(kept);
+    const { index } = kept.node;
+    const savedNs = pages * this.#prices.recomputeNs(index - (pages - 1) / 2);
+    const share = this.#used / (this.#used + this.#unused);
+    return { savedNs, chance: Math.min(1, kept.interest * share) };
   }
 }
 

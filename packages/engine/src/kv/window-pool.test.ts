@@ -31,7 +31,6 @@ class World {
       window: new WindowPages(),
     };
     const found = tree.claim(sequence, tree.match(sequence));
-    window.admit(sequence);
     sequence.pages.push(...tree.take(Math.ceil(tokens.length / PAGE_TOKENS) - found));
     for (let computed = found * PAGE_TOKENS; computed < tokens.length; ) {
       window.slide(sequence, computed);

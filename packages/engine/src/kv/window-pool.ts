@@ -1,5 +1,11 @@
 import { invariant } from '@bridgekeeper/bridge';
-import type { PageNode, WindowPart } from './page-node.ts';
+import {
+  type Arrival,
+  NOWHERE,
+  type PageNode,
+  type SidePool,
+  type WindowPart,
+} from './page-node.ts';
 import { Queue } from './shelf.ts';
 
 export interface WindowSizes {
@@ -57,9 +63,6 @@ const ENDED_RATIO = 7;
 const SEVERAL = 3;
 type Unheld = typeof PASSED | typeof ENDED;
 
-/** What the prefix tree knows of it. */
-type WindowHolder = Pick<WindowedSequence, 'nodes'> & Partial<Pick<WindowedSequence, 'window'>>;
-
 /**
  * The pages of layers that see a window. A sequence has those that its next token looks back at and
  * those of what it computes, and lets go of what is behind: launches on their way may still read
@@ -72,10 +75,13 @@ type WindowHolder = Pick<WindowedSequence, 'nodes'> & Partial<Pick<WindowedSeque
  * small part, and of each what was used longest ago.
  *
  * A sequence is admitted when all that it will ever have at once can be reserved, and one launch's
- * prompts have room of their own, so that none ever waits for a page: whatever runs goes on.
+ * prompts have room of their own, so that none ever waits for a page: whatever runs goes on. A page
+ * to which content is on its way is some sequence's; once that has gone, its promise stays for it.
  */
-export class WindowPool {
+export class WindowPool implements SidePool {
   readonly pages: number;
+  /** Told of a part before its page goes to another: whether a prefix is likely to go on there. */
+  whenEvicted: (node: PageNode, isEnd: boolean) => void = () => {};
   /** As `WindowSizes` has it. */
   readonly aheadTokens: number;
   readonly #pageTokens: number;
@@ -86,6 +92,8 @@ export class WindowPool {
   /** Nodes whose parts no sequence has: those that one passed, and those where one may go on. */
   readonly #unheld = [new Queue(), new Queue()] as const;
   #reserved = 0;
+  /** Pages to which something comes that no sequence has any more. */
+  #orphans = 0;
 
   constructor(pages: number, sizes: WindowSizes) {
     this.pages = pages;
@@ -105,12 +113,13 @@ export class WindowPool {
 
   /** The part of the pool that is promised to sequences: none is admitted beyond it. */
   get reservedFraction(): number {
-    return this.#reserved / (this.pages - this.#ofLaunch);
+    return (this.#reserved + this.#orphans) / (this.pages - this.#ofLaunch);
   }
 
   /** Whether all that the sequence will need could be reserved now. */
   fits(sequence: WindowedSequence): boolean {
-    return this.#reserved + this.#mostOf(sequence) + this.#ofLaunch <= this.pages;
+    const promised = this.#reserved + this.#orphans + this.#ofLaunch;
+    return promised + this.#mostOf(sequence) <= this.pages;
   }
 
   #mostOf({ length, lastPosition }: WindowedSequence): number {
@@ -118,33 +127,75 @@ export class WindowPool {
     return Math.min(all, this.#ofRow);
   }
 
-  /** Of leading nodes of a prefix, how many can be continued: their windows are there. */
-  continuable(nodes: readonly PageNode[]): number {
+  /** Of leading nodes of a prefix, how many can be continued: it `has` their windows. */
+  continuable(nodes: readonly PageNode[], has: (node: PageNode) => boolean): number {
     let most = 0;
     let together = 0;
     for (const [index, node] of nodes.entries()) {
-      together = node.window === null ? 0 : together + 1;
+      together = has(node) ? together + 1 : 0;
       if (together >= Math.min(this.#before, index + 1)) most = index + 1;
     }
     return most;
   }
 
-  /** Reserves what the sequence, which `fits`, needs; it goes on behind the nodes that it holds. */
-  admit(sequence: WindowedSequence): void {
+  /** Of leading nodes of a prefix, those that what continues them looks back at. */
+  seenFrom(nodes: readonly PageNode[]): readonly PageNode[] {
+    return nodes.slice(Math.max(0, nodes.length - this.#before));
+  }
+
+  /**
+   * Reserves what the sequence, which `fits`, needs; it goes on behind the nodes that it holds.
+   * Those whose parts are not there get pages for them, to which they are to be brought.
+   */
+  admit(sequence: WindowedSequence): readonly PageNode[] {
     const { window, nodes } = sequence;
     window.reserved = this.#mostOf(sequence);
     this.#reserved += window.reserved;
     window.first = Math.max(0, nodes.length - this.#before);
     for (const [index, { window: part }] of nodes.entries()) {
-      if (index < window.first) {
+      if (index < window.first || part === null) {
         window.pages.push(0);
         continue;
       }
-      invariant(part !== null, 'a prefix that is continued has its window');
-      if (part.holders === 0) this.#leaveQueue(part);
-      part.holders += 1;
+      this.#hold(part);
       window.pages.push(part.page);
     }
+    // All that is there is held by now: none of it gives way.
+    const missing = this.seenFrom(nodes).filter((node) => node.window === null);
+    for (const node of missing) {
+      const page = this.#take();
+      node.window = { page, holders: 1, arrival: null, link: null };
+      window.pages[node.index] = page;
+    }
+    return missing;
+  }
+
+  placeOf({ window }: PageNode): number {
+    return window?.page ?? NOWHERE;
+  }
+
+  arrivalOf({ window }: PageNode): Arrival | null {
+    return window?.arrival ?? null;
+  }
+
+  comes({ window: part }: PageNode, arrival: Arrival): void {
+    part!.arrival = arrival;
+    part!.holders += 1;
+  }
+
+  arrived(node: PageNode): void {
+    const part = node.window!;
+    if (part.holders === 1) this.#orphans -= 1;
+    part.arrival = null;
+    this.#letGo(part.page, node, ENDED);
+  }
+
+  failed(node: PageNode): void {
+    const part = node.window!;
+    invariant(part.holders === 1, 'what comes is given up once no sequence waits for it');
+    this.#orphans -= 1;
+    this.#free.push(part.page);
+    node.window = null;
   }
 
   /** Gives the sequence pages up to so many tokens: within what it is promised they are there. */
@@ -168,14 +219,14 @@ export class WindowPool {
   }
 
   /** What the sequence has of that page is its node's from now on. */
-  publish({ nodes, window }: WindowHolder, index: number): void {
-    if (window === undefined || index < window.first || index >= window.pages.length) return;
+  publish({ nodes, window }: Pick<WindowedSequence, 'nodes' | 'window'>, index: number): void {
     const node = nodes[index]!;
-    invariant(node.window === null, 'a node whose page is replaced has lost its part');
-    node.window = { page: window.pages[index]!, holders: 1, link: null };
+    this.forget(node);
+    if (index < window.first || index >= window.pages.length) return;
+    node.window = { page: window.pages[index]!, holders: 1, arrival: null, link: null };
   }
 
-  /** The node loses its part: its page of whole contexts goes. */
+  /** The node loses its part, if it has one: nothing of it is anywhere, or its page is replaced. */
   forget(node: PageNode): void {
     const { window: part } = node;
     if (part === null) return;
@@ -186,8 +237,7 @@ export class WindowPool {
   }
 
   /** Gives back all that the sequence has. */
-  release({ nodes, window }: WindowHolder): void {
-    if (window === undefined) return;
+  release({ nodes, window }: Pick<WindowedSequence, 'nodes' | 'window'>): void {
     // The last ones first, as pages of contexts are given back.
     for (let index = window.pages.length - 1; index >= window.first; index--) {
       this.#letGo(window.pages[index]!, nodes[index], ENDED);
@@ -207,6 +257,13 @@ export class WindowPool {
     }
     part.holders -= 1;
     if (part.holders === 0) part.link = this.#unheld[queue].append(node, queue);
+    else if (part.holders === 1 && part.arrival !== null) this.#orphans += 1;
+  }
+
+  #hold(part: WindowPart): void {
+    if (part.holders === 0) this.#leaveQueue(part);
+    else if (part.holders === 1 && part.arrival !== null) this.#orphans -= 1;
+    part.holders += 1;
   }
 
   #leaveQueue(part: WindowPart): void {
@@ -217,8 +274,10 @@ export class WindowPool {
   #take(): number {
     if (this.#free.length === 0) {
       const [passed, ended] = this.#unheld;
-      const oldest = (ended.size > ENDED_RATIO * passed.size ? ended : passed).first;
+      const isEnd = ended.size > ENDED_RATIO * passed.size;
+      const oldest = (isEnd ? ended : passed).first;
       invariant(oldest !== undefined, 'no sequence takes more than was reserved');
+      this.whenEvicted(oldest, isEnd);
       this.forget(oldest);
     }
     return this.#free.pop()!;

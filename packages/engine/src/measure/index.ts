@@ -6,7 +6,8 @@ export {
   tiersRequest,
 } from '../create.ts';
 export type { PageNode } from '../kv/page-node.ts';
-export { type PagedSequence, PrefixTree } from '../kv/prefix-tree.ts';
+export type { PagedSequence } from '../kv/paged-sequence.ts';
+export { PrefixTree } from '../kv/prefix-tree.ts';
 export type { Shelf } from '../kv/shelf.ts';
 export type { Mover, Settled } from '../kv/tiers/movement.ts';
 export { createTierPolicy, TIER_POLICY_NAMES, type TierPolicyName } from '../kv/tiers/policies.ts';

@@ -1,7 +1,8 @@
 import { invariant } from '@bridgekeeper/bridge';
 import { type GrammarOwner, GrammarPool } from '../grammar/grammar-pool.ts';
 import { NOWHERE } from '../kv/page-node.ts';
-import { NO_MATCH, type PrefixMatch, type PrefixTree } from '../kv/prefix-tree.ts';
+import { NO_MATCH, type PrefixMatch } from '../kv/paged-sequence.ts';
+import type { PrefixTree } from '../kv/prefix-tree.ts';
 import { sumOfKvShares } from '../kv/tiers/kv-shares.ts';
 import type { GenerationEvent, TokenLogprobs } from '../request/request.ts';
 import { usesPenalties } from '../request/sampling.ts';
@@ -209,6 +210,7 @@ export class Scheduler {
     const grammarWrites = this.#grammarWrites;
     this.#grammarWrites = [];
     const restores = this.#takeRestores();
+    this.#tree.launch();
     return {
       prefill,
       decode,
@@ -350,9 +352,15 @@ export class Scheduler {
       }
       this.#find(sequence, (awaited.end - awaited.first) * pageTokens);
       sequence.computed = awaited.end * pageTokens;
-      sequence.awaited = null;
+      this.#continue(sequence);
       this.#tree.publish(sequence, sequence.computed);
     }
+  }
+
+  /** What the sequence has claimed is there: it goes on from the state after it. */
+  #continue(sequence: Sequence): void {
+    const place = this.#tree.continueFrom(sequence);
+    if (place !== NOWHERE) this.#restores.push({ sequence, place });
   }
 
   /** So many tokens of a prompt need not be computed: they cost its owner nothing. */
@@ -553,12 +561,11 @@ export class Scheduler {
     if (matched === undefined) return false;
     const others = this.#waiting.length - 1 + this.#computing;
     const found = this.#tree.claim(sequence, matched, others) * this.#limits.pageTokens;
-    const place = this.#tree.continueFrom(sequence, matched.pages);
-    if (place !== NOWHERE) this.#restores.push({ sequence, place });
+    if (sequence.awaited === null) this.#continue(sequence);
     if (sequence.preemptions === 0) this.counters.prefixQueriedTokens += sequence.length;
     this.#find(sequence, found);
     sequence.computed = found;
-    const first = { sequence, first: 0, count: matched.pages };
+    const first = { sequence, first: 0, count: sequence.pages.length };
     if (first.count > 0) pageWrites.push(first);
     this.#claimWindow(sequence, pageWrites);
     invariant(this.#reserve(sequence, sequence.length, pageWrites), 'the pages were counted');
@@ -584,11 +591,8 @@ export class Scheduler {
     return fits && hasWindow ? matched : undefined;
   }
 
-  /** Reserves the sequence's window, and takes what its cached prefix has of it. */
+  /** Tells the device what the sequence's cached prefix has of its window. */
   #claimWindow(sequence: Sequence, pageWrites: PageWrite[]): void {
-    const pool = this.#tree.window;
-    if (pool === null) return;
-    pool.admit(sequence);
     const { first, pages } = sequence.window;
     const count = pages.length - first;
     if (count > 0) pageWrites.push({ sequence, first, count, isWindow: true });

@@ -1,5 +1,5 @@
 import type { PageNode } from '../kv/page-node.ts';
-import type { Awaited } from '../kv/prefix-tree.ts';
+import type { Awaited } from '../kv/paged-sequence.ts';
 import type { KvShare } from '../kv/tiers/kv-shares.ts';
 import { WindowPages } from '../kv/window-pool.ts';
 import type { GenerationRequest, TokenLogprobs } from '../request/request.ts';

@@ -1,5 +1,6 @@
 import type { PageNode } from '../page-node.ts';
 import type { Shelf } from '../shelf.ts';
+import type { StateWorth } from '../snapshot-pool.ts';
 
 /**
  * Which pages keep their places. The tree asks it whenever a tier is full, and obeys but for what
@@ -19,6 +20,11 @@ export interface TierPolicy {
    * shelf and are nowhere below, come to it. The others are given up.
    */
   admits(span: readonly PageNode[], shelf: Shelf, nowNs: number): number;
+  /**
+   * Whether the state after a node that leaves the device comes to host memory; absent: as `admits`
+   * says of the node.
+   */
+  admitsState?(worth: StateWorth): boolean;
   /** A request has this node, whose `hits` and `usedNs` are still those of the last one. */
   used?(node: PageNode, nowNs: number): void;
 }

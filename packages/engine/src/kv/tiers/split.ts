@@ -49,6 +49,23 @@ export function reasonOf(run: StoredRun, split: number): RecomputedFor {
   return splitOf({ ...run, queueNs: 0 }) < run.end ? 'lane_busy' : 'sooner';
 }
 
+/** Pages [first, end) of a prompt, which come as a whole or not at all. */
+export interface WholeRun extends Omit<StoredRun, 'readNs'> {
+  /** To bring all that is missing of them, whatever that is. */
+  readonly laneNs: number;
+}
+
+/** Why a run is better computed than brought; null: it is not. */
+export function computedFor(run: WholeRun): 'sooner' | 'lane_busy' | null {
+  const { first, end, recomputeNs, laneNs, launchNs, queueNs, others } = run;
+  let computeNs = 0;
+  for (let index = first; index < end; index++) computeNs += recomputeNs(index);
+  const costNs = Math.max(computeNs, launchNs) + others * computeNs;
+  const isSoonerThan = (waitNs: number) => costNs < waitNs + launchNs;
+  if (!isSoonerThan(queueNs + laneNs)) return null;
+  return isSoonerThan(laneNs) ? 'sooner' : 'lane_busy';
+}
+
 /** Pages [first, end) of a prompt are on their way as one. */
 export interface ComingPart {
   readonly first: number;

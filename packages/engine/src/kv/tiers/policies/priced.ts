@@ -94,6 +94,10 @@ export function priced(prices: KvPrices): TierPolicy {
       );
       return pays ? span.length : 0;
     },
+    admitsState({ savedNs, chance }) {
+      const readNs = prices.readNs('host', 'state');
+      return chance * savedNs > prices.writeNs('host', 'state') + chance * readNs;
+    },
     used(node, nowNs) {
       if (node.hits > 0) reuse.returned(classOf(node), nowNs - node.usedNs, nowNs);
       reuse.used(classOfHits(node.hits + 1), nowNs);
