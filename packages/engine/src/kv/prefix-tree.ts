@@ -225,7 +225,7 @@ export class PrefixTree {
    */
   claim(sequence: PagedSequence, match: PrefixMatch, others = 0): number {
     const { knownPages = 0, branchPages = 0 } = match;
-    if (knownPages > 0 && match.pages + branchPages === 0) this.snapshots!.miss();
+    if (knownPages > 0 && match.pages + branchPages === 0) this.snapshots!.miss(sequence);
     const found: PageNode[] = [];
     for (let index = 0; index < match.pages; index++) {
       const node = this.#nodes.get(sequence.pageKeys[index]!);

@@ -4,6 +4,7 @@ import { NOWHERE, PageNode } from './page-node.ts';
 import { SnapshotPool } from './snapshot-pool.ts';
 
 const PAGE = 4;
+const BY = { request: { tenant: 't' } };
 
 function opened(places: number, launchNs = 0) {
   const prices = { recomputeNs: () => 1, launchNs: () => launchNs };
@@ -80,7 +81,7 @@ test('what is kept is what is worth most, each at a place of its own', () => {
           if (kind === 'take') {
             const pages = node.index + 1;
             const branchPages = isBranch ? pages : 0;
-            const one = { length: pages * PAGE + 1, snapshotPages: 0, branchPages };
+            const one = { ...BY, length: pages * PAGE + 1, snapshotPages: 0, branchPages };
             const isKept = node.snapshot !== NOWHERE;
             expect(pool.take(node, one) === NOWHERE).toBe(isKept);
             expect(one.snapshotPages).toBe(pages);
@@ -109,16 +110,17 @@ test('what is kept is what is worth most, each at a place of its own', () => {
 
 test('only what is kept is used, and none is taken where there is no room for any', () => {
   const node = new PageNode('a', 't', null);
-  const one = { length: 5, snapshotPages: 0, branchPages: 0 };
+  const one = { ...BY, length: 5, snapshotPages: 0, branchPages: 0 };
   expect(opened(0).take(node, one)).toBe(NOWHERE);
   expect(() => opened(2).use(node)).toThrow('only prefixes with a snapshot are continued');
 });
 
 /** The last of so many pages, and a sequence that ends there. */
-function ending(pages: number) {
+function ending(pages: number, tenant = 't') {
   let node: PageNode | null = null;
-  for (let at = 0; at < pages; at++) node = new PageNode(`${at}`, 't', node);
-  return { node: node!, one: { length: pages * PAGE + 1, snapshotPages: 0, branchPages: 0 } };
+  for (let at = 0; at < pages; at++) node = new PageNode(`${at}`, tenant, node);
+  const rest = { length: pages * PAGE + 1, snapshotPages: 0, branchPages: 0 };
+  return { node: node!, one: { request: { tenant }, ...rest } };
 }
 
 test('what was wanted by many can go, too', () => {
@@ -136,7 +138,7 @@ test('how often prompts come again is forgotten as it changes', () => {
   const pool = opened(4, 6);
   const isWorth = () => pool.pays(ending(10).one, 10);
   expect(isWorth()).toBe(false);
-  for (let times = 0; times < 1000; times++) pool.miss();
+  for (let times = 0; times < 1000; times++) pool.miss(ending(1).one);
   expect(isWorth()).toBe(true);
   let lonely = 0;
   for (; isWorth(); lonely++) {
@@ -147,4 +149,15 @@ test('how often prompts come again is forgotten as it changes', () => {
   // Of 64 that are remembered, fewer than three in five: halved once at most on the way.
   expect(lonely).toBeGreaterThan(64 / 5);
   expect(lonely).toBeLessThan((64 * 2) / 5 + 1);
+});
+
+test('what one tenant does changes nothing for another', () => {
+  const pool = opened(4, 6);
+  const isWorthTo = (tenant: string) => pool.pays(ending(10, tenant).one, 10);
+  for (let times = 0; times < 100; times++) pool.miss(ending(1, 'a').one);
+  expect([isWorthTo('a'), isWorthTo('b')]).toEqual([true, false]);
+  // As many as one likes, of which some are forgotten.
+  for (let many = 0; many < 5000; many++) pool.miss(ending(1, `salt ${many}`).one);
+  expect([isWorthTo('a'), isWorthTo('b')]).toEqual([false, false]);
+  expect(isWorthTo('salt 4999')).toBe(true);
 });

@@ -1,5 +1,6 @@
 import { invariant } from '@bridgekeeper/bridge';
 import { type Arrival, NOWHERE, type PageNode, type SidePool } from './page-node.ts';
+import { ReturnChances } from './return-chances.ts';
 
 /** What prompts take here, as far as it is known now. */
 export interface PromptPrices {
@@ -28,6 +29,7 @@ export interface StateWorth {
 
 /** A sequence as far as its snapshots go, in pages. */
 export interface SnapshotSequence {
+  readonly request: { readonly tenant: string };
   readonly length: number;
   /** After so many pages its prefix had a snapshot last; 0: it has none. */
   snapshotPages: number;
@@ -39,8 +41,6 @@ export interface SnapshotSequence {
 const INTEREST = { end: 1, branch: 2 } as const;
 /** The number of those that came is believed up to this, so that what was popular can go. */
 const MOST_INTEREST = 8;
-/** Of snapshots at ends of prompts, so many are remembered as used or not. */
-const REMEMBERED = 64;
 
 interface Kept {
   readonly node: PageNode;
@@ -97,9 +97,8 @@ export class SnapshotPool implements SidePool {
   /** Launches that were planned before the one that is being planned now. */
   #launches = 0;
   #floor = 0;
-  /** What became of snapshots at ends of prompts; it begins with one of each. */
-  #used = 1;
-  #unused = 1;
+  /** By what became of snapshots at ends of prompts. */
+  readonly #chances = new ReturnChances();
 
   constructor({ places, pageTokens, prices, costLaunches }: SnapshotPoolOptions) {
     this.places = places;
@@ -132,7 +131,7 @@ export class SnapshotPool implements SidePool {
   }
 
   /** Whether a snapshot of a sequence after so many pages is likely to save what it costs. */
-  pays({ snapshotPages, branchPages }: SnapshotSequence, pages: number): boolean {
+  pays({ request, snapshotPages, branchPages }: SnapshotSequence, pages: number): boolean {
     if (pages <= snapshotPages) return false;
     // What a page takes grows evenly with those before it.
     const middle = (snapshotPages + pages - 1) / 2;
@@ -140,7 +139,7 @@ export class SnapshotPool implements SidePool {
     // Where nothing is known yet, whatever can be kept is.
     if (savedNs === 0) return true;
     const interest = pages === branchPages ? INTEREST.branch : INTEREST.end;
-    const chance = Math.min(1, (interest * this.#used) / (this.#used + this.#unused));
+    const chance = Math.min(1, interest * this.#chances.of(request.tenant));
     return savedNs * chance >= this.#costLaunches * this.#prices.launchNs();
   }
 
@@ -248,7 +247,7 @@ export class SnapshotPool implements SidePool {
     invariant(kept?.node === node, 'only prefixes with a snapshot are continued');
     // The first to come is one of those that were expected.
     if (kept.hasBeenUsed) kept.interest = Math.min(MOST_INTEREST, kept.interest + 1);
-    else if (kept.isEnd) this.#learn(true);
+    else if (kept.isEnd) this.#chances.learn(node.tenant, true);
     kept.hasBeenUsed = true;
     kept.readIn = this.#launches;
     kept.floor = this.#floor;
@@ -259,8 +258,8 @@ export class SnapshotPool implements SidePool {
   }
 
   /** A prompt came again, and there was none at its end: there it would have been used. */
-  miss(): void {
-    this.#learn(true);
+  miss({ request }: SnapshotSequence): void {
+    this.#chances.learn(request.tenant, true);
   }
 
   /** Forgets the node's snapshot, if it has one; `isStored`: on the device alone. */
@@ -304,16 +303,8 @@ export class SnapshotPool implements SidePool {
     return { first, before: null };
   }
 
-  #learnUnused({ isEnd, hasBeenUsed }: Kept): void {
-    if (isEnd && !hasBeenUsed) this.#learn(false);
-  }
-
-  #learn(wasUsed: boolean): void {
-    if (wasUsed) this.#used += 1;
-    else this.#unused += 1;
-    if (this.#used + this.#unused <= REMEMBERED) return;
-    this.#used /= 2;
-    this.#unused /= 2;
+  #learnUnused({ node, isEnd, hasBeenUsed }: Kept): void {
+    if (isEnd && !hasBeenUsed) this.#chances.learn(node.tenant, false);
   }
 
   /** Whether its place can be another's; `comes`: something is brought there. */
@@ -346,10 +337,9 @@ export class SnapshotPool implements SidePool {
 
   #worthOf(kept: Kept): StateWorth {
     const pages = savedPages(kept);
-    const { index } = kept.node;
+    const { index, tenant } = kept.node;
     const savedNs = pages * this.#prices.recomputeNs(index - (pages - 1) / 2);
-    const share = this.#used / (this.#used + this.#unused);
-    return { savedNs, chance: Math.min(1, kept.interest * share) };
+    return { savedNs, chance: Math.min(1, kept.interest * this.#chances.of(tenant)) };
   }
 }
 
