@@ -352,11 +352,3 @@ test('snapshots that could be of no use are refused', async () => {
   await expect(opening).rejects.toThrow('this model keeps no states beside KV');
   await device.close();
 });
-
-test('KV of such a model does not leave the device', async () => {
-  const tiers = { hostBytes: 2 ** 20, disk: null } as never;
-  const { device, ...more } = await options('Qwen3.5');
-  const opening = createEngine({ ...more, device, tiers });
-  await expect(opening).rejects.toThrow('--kv-offloading-size: states that this model keeps');
-  await device.close();
-});

@@ -84,8 +84,9 @@ export class WindowPool implements SidePool {
   whenEvicted: (node: PageNode, isEnd: boolean) => void = () => {};
   /** As `WindowSizes` has it. */
   readonly aheadTokens: number;
+  /** Pages that what is behind a page looks back at. */
+  readonly pagesBefore: number;
   readonly #pageTokens: number;
-  readonly #before: number;
   readonly #ofRow: number;
   readonly #ofLaunch: number;
   readonly #free: number[] = [];
@@ -99,7 +100,7 @@ export class WindowPool implements SidePool {
     this.pages = pages;
     this.aheadTokens = sizes.aheadTokens;
     this.#pageTokens = sizes.pageTokens;
-    this.#before = pagesBefore(sizes);
+    this.pagesBefore = pagesBefore(sizes);
     this.#ofRow = windowPagesOfRow(sizes);
     this.#ofLaunch = windowPagesOfLaunch(sizes);
     invariant(this.#ofRow + this.#ofLaunch <= pages, 'a pool has room for one sequence');
@@ -133,14 +134,14 @@ export class WindowPool implements SidePool {
     let together = 0;
     for (const [index, node] of nodes.entries()) {
       together = has(node) ? together + 1 : 0;
-      if (together >= Math.min(this.#before, index + 1)) most = index + 1;
+      if (together >= Math.min(this.pagesBefore, index + 1)) most = index + 1;
     }
     return most;
   }
 
   /** Of leading nodes of a prefix, those that what continues them looks back at. */
   seenFrom(nodes: readonly PageNode[]): readonly PageNode[] {
-    return nodes.slice(Math.max(0, nodes.length - this.#before));
+    return nodes.slice(Math.max(0, nodes.length - this.pagesBefore));
   }
 
   /**
@@ -151,7 +152,7 @@ export class WindowPool implements SidePool {
     const { window, nodes } = sequence;
     window.reserved = this.#mostOf(sequence);
     this.#reserved += window.reserved;
-    window.first = Math.max(0, nodes.length - this.#before);
+    window.first = Math.max(0, nodes.length - this.pagesBefore);
     for (const [index, { window: part }] of nodes.entries()) {
       if (index < window.first || part === null) {
         window.pages.push(0);
@@ -207,9 +208,9 @@ export class WindowPool implements SidePool {
   /** Lets go of what the sequence looks back at no more once so many tokens are computed. */
   slide({ nodes, window, promptLength }: WindowedSequence, computed: number): void {
     // Rounded to pages: its last full page can be continued by others.
-    const wanted = Math.floor(computed / this.#pageTokens) - this.#before;
+    const wanted = Math.floor(computed / this.#pageTokens) - this.pagesBefore;
     const promptPages = promptLength / this.#pageTokens;
-    const prompt = Math.ceil(promptPages) - 1 - this.#before;
+    const prompt = Math.ceil(promptPages) - 1 - this.pagesBefore;
     for (const end = Math.min(wanted, window.pages.length); window.first < end; window.first++) {
       const node = nodes[window.first];
       const isPromptsEnd = window.first >= prompt && window.first < Math.floor(promptPages);

@@ -195,6 +195,30 @@ describe('a part that the device needs the place of', () => {
     expect(machine.match(prefix(0, 6), true)).toBe(0);
   });
 
+  test('does not come where many went on alike, and were computed again', () => {
+    let refuses = true;
+    const faults = { ...never, refuses: () => refuses };
+    const machine = new Machine({ pages: 200, window: TIGHT, faults });
+    const served = () => {
+      expect(machine.serve(text(0, 10))).toBe(0);
+      machine.flood();
+      return machine.inHost(0, 10);
+    };
+    expect([served(), served(), served()]).toEqual([[], [], []]);
+    refuses = false;
+    expect(served()).toEqual(['window 8', 'window 9']);
+  });
+
+  test('comes there where several parted', () => {
+    const machine = new Machine({ pages: 400, window: TIGHT });
+    for (const from of [5000, 6000, 7000, 8000]) {
+      machine.serve([...prefix(0, 6), ...text(from, 4)]);
+      machine.flood();
+    }
+    expect(machine.inHost(0, 6)).toEqual(['window 4', 'window 5']);
+    expect(machine.match([...prefix(0, 6), ...text(9000, 1)])).toBe(6);
+  });
+
   test('comes there where the policy would have its page', () => {
     const machine = new Machine({ window: TIGHT, policy: 'second-touch' });
     machine.serve(text(0));

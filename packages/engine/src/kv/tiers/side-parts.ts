@@ -147,9 +147,28 @@ function storedWindows(
   const stored = new StoredParts('window', window, mover, counters.window);
   // Of what sequences only passed there is too much, of which too little comes back.
   window.whenEvicted = (node, isEnd) => {
-    stored.spill(node, () => isEnd && (node.isStored || isAdmitted(node)));
+    const isWorthIt = () =>
+      isEnd && isLeftWithin(node, window.pagesBefore) && (node.isStored || isAdmitted(node));
+    stored.spill(node, isWorthIt);
   };
   return stored;
+}
+
+/**
+ * Whether a request ended, or parted from others, at the node or so few pages behind it that its
+ * window is over it. Where all went on alike nobody goes on from, however many there were.
+ */
+function isLeftWithin(node: PageNode, pages: number): boolean {
+  let each = node;
+  for (let left = pages; left > 0; left--) {
+    let next: PageNode | null = null;
+    for (const child of each.children ?? []) {
+      if (next === null || child.hits > next.hits) next = child;
+    }
+    if (next === null || next.hits < each.hits) return true;
+    each = next;
+  }
+  return false;
 }
 
 function storedStates(

@@ -1,0 +1,194 @@
+import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { profileLaw, referenceProfile } from '@bridgekeeper/bridge';
+import { DeviceError, hash32, openCpuDevice } from '@bridgekeeper/device';
+import { afterAll, afterEach, beforeAll, expect, test, vi } from 'vitest';
+import type { EngineOptions } from './create.ts';
+import type { Engine } from './engine.ts';
+import type { SidePart } from './kv/tiers/accounts.ts';
+import { type ModelFolderOptions, writeModelFolder } from './selftest/model-folder.ts';
+import { engineOptions, generate, request, withEngine } from './testing/run.ts';
+import { Route } from './traffic/route.ts';
+
+/** Every other layer sees 21 tokens, less than any prompt here has. */
+const WINDOWED: ModelFolderOptions = {
+  architecture: 'GptOssForCausalLM',
+  quantization: { quant_method: 'mxfp4' },
+  config: {
+    sliding_window: 21,
+    num_hidden_layers: 2,
+    num_local_experts: 2,
+    num_experts_per_tok: 1,
+    attention_bias: true,
+    hidden_act: 'silu',
+    max_position_embeddings: 1024,
+    rope_parameters: { rope_type: 'default', rope_theta: 1e4 },
+    rope_theta: undefined,
+  },
+};
+
+/** Every other layer is a delta net, whose state is of a row. */
+const HYBRID: ModelFolderOptions = {
+  architecture: 'Qwen3_5ForCausalLM',
+  config: {
+    max_position_embeddings: 1024,
+    full_attention_interval: 2,
+    partial_rotary_factor: 0.5,
+    linear_key_head_dim: 8,
+    linear_value_head_dim: 12,
+    linear_num_key_heads: 2,
+    linear_num_value_heads: 4,
+  },
+};
+
+const SIZES = { maxModelTokens: 400, maxBatchTokens: 160, pageTokens: 8, maxRows: 3 };
+/** No state is kept in the middle of a prompt. */
+const WHOLE = { maxBatchTokens: 400 };
+const profile = referenceProfile('b300-cc');
+
+let root: string;
+beforeAll(async () => {
+  root = await mkdtemp(join(tmpdir(), 'bridgekeeper-stored-parts-'));
+  for (const [name, options] of Object.entries({ window: WINDOWED, state: HYBRID })) {
+    await mkdir(join(root, name));
+    await writeModelFolder(join(root, name), options);
+  }
+});
+afterEach(() => {
+  vi.restoreAllMocks();
+});
+afterAll(() => rm(root, { recursive: true }));
+
+async function withModel<T>(
+  part: SidePart,
+  more: Partial<EngineOptions>,
+  use: (engine: Engine) => Promise<T>,
+): Promise<T> {
+  const device = await openCpuDevice({ threads: 1, law: profileLaw(profile) });
+  const model = join(root, part);
+  const sizes = part === 'state' ? { ...SIZES, ...WHOLE } : SIZES;
+  return withEngine(engineOptions(device, { model, ...sizes, bridge: profile, ...more }), use);
+}
+
+const draw = (seed: number, counter: number, below: number) =>
+  (hash32(seed, 9, counter) >>> 0) % below;
+const text = (seed: number, length: number) => Array.from({ length }, (_, i) => draw(seed, i, 250));
+
+/** Conversations that push each other off the device, some of whose turns come at once. */
+async function converse(engine: Engine): Promise<number[][]> {
+  const talks = Array.from({ length: 7 }, (_, of) => text(100 + of, 180 + draw(1, of, 100)));
+  const answers: number[][] = [];
+  for (let turn = 0; turn < 3; turn++) {
+    for (let first = 0; first < talks.length; ) {
+      const together = talks.slice(first, first + 1 + draw(2, 10 * turn + first, 3));
+      const outcomes = await Promise.all(
+        together.map((prompt, at) => {
+          const maxTokens = 1 + draw(3, 100 * turn + first + at, 12);
+          const id = `${turn} ${first + at}`;
+          return generate(engine, request(id, prompt, { maxTokens }));
+        }),
+      );
+      for (const [at, { tokens, finish }] of outcomes.entries()) {
+        expect(finish.reason).toBe('length');
+        answers.push(tokens);
+        together[at]!.push(...tokens, ...text(500 + turn, 1 + draw(4, first + at, 20)));
+      }
+      first += together.length;
+    }
+  }
+  return answers;
+}
+
+const plain = new Map<SidePart, Promise<number[][]>>();
+
+/** What the same conversations say where KV does not leave the device. */
+function plainly(part: SidePart): Promise<number[][]> {
+  const known = plain.get(part) ?? withModel(part, {}, converse);
+  plain.set(part, known);
+  return known;
+}
+
+/** As little KV on the device as one row may need, and so many pages of host memory and disk. */
+async function tiered<T>(
+  part: SidePart,
+  hostPages: number,
+  diskPages: number,
+  use: (engine: Engine) => Promise<T>,
+): Promise<T> {
+  const pageBytes = await withModel(part, {}, async ({ card }) => card.kvParts[0]!.bytes);
+  const tiers = {
+    hostBytes: hostPages * pageBytes,
+    disk: diskPages === 0 ? null : { folder: root, bytes: diskPages * pageBytes },
+    spillLaneShare: 1,
+    policy: 'lru',
+  } as const;
+  const more = {
+    kvBytes: 100 * pageBytes,
+    ...(part === 'state' && { snapshots: 2 }),
+    tiers,
+    // Prompts of tests are too short to be worth it.
+    kvPrices: (known: Parameters<NonNullable<EngineOptions['kvPrices']>>[0]) => ({
+      ...known,
+      recomputeNs: () => 1e9,
+      launchNs: () => 0,
+    }),
+  };
+  return withModel(part, more, use);
+}
+
+test.each([
+  ['window', 'host memory', 400, 0],
+  ['window', 'host memory and disk', 100, 400],
+  ['state', 'host memory', 600, 0],
+  ['state', 'host memory and disk', 120, 800],
+] as const)(
+  'answers are the same where a %s comes back from %s',
+  async (part, _, hostPages, diskPages) => {
+    const { answers, kv } = await tiered(part, hostPages, diskPages, async (engine) => {
+      const answers = await converse(engine);
+      return { answers, kv: engine.stats().kv };
+    });
+    expect(answers).toEqual(await plainly(part));
+    const { moved } = kv.parts.find((each) => each.part === part)!;
+    expect(Math.min(moved!.spilled, moved!.restored)).toBeGreaterThan(0);
+    if (diskPages > 0) expect(moved!.demoted).toBeGreaterThan(0);
+  },
+  60_000,
+);
+
+/** Of so many crossings of KV one fails. Those that did. */
+function failingCrossings(every: number): { readonly failed: number } {
+  const cross = Route.prototype.cross;
+  const told = { failed: 0 };
+  let crossings = 0;
+  vi.spyOn(Route.prototype, 'cross').mockImplementation(async function (this: Route, wanted) {
+    crossings += 1;
+    if (wanted.purpose.startsWith('kv') && crossings % every === 0) {
+      told.failed += 1;
+      await Promise.resolve();
+      throw new DeviceError('launch-failed', 'this crossing fails');
+    }
+    return cross.call(this, wanted);
+  });
+  return told;
+}
+
+test.each(['window', 'state'] as const)(
+  'answers are the same though crossings fail, and the device sleeps and forgets: %s',
+  async (part) => {
+    const wanted = await plainly(part);
+    await tiered(part, 1000, 0, async (engine) => {
+      const told = failingCrossings(15);
+      expect(await converse(engine)).toEqual(wanted);
+      expect(told.failed).toBeGreaterThan(0);
+      const { total, parts } = engine.stats().kv;
+      expect(Math.min(total.restored, parts[1]!.moved!.restored)).toBeGreaterThan(0);
+      await engine.sleep({ level: 1, mode: 'wait', keepsKv: false });
+      await engine.wakeUp();
+      expect(await converse(engine)).toEqual(wanted);
+      expect(engine.stats().kv.total.restored).toBeGreaterThan(total.restored);
+    });
+  },
+  60_000,
+);
