@@ -81,6 +81,35 @@ interface BridgeReply {
   }[];
 }
 
+it('says what the README shows of it', async () => {
+  const readme = readFileSync(new URL('../../../README.md', import.meta.url), 'utf8');
+  const trust = readFileSync(new URL('../../../docs/concepts/trust.md', import.meta.url), 'utf8');
+  const served = await serve(STORYTELLER);
+  const asked = JSON.parse(/-d '(\{.*\})'/.exec(readme)![1]!);
+  const { choices } = (await (await post(served, 'completions', asked)).json()) as Reply;
+  expect(readme).toContain(`"text":${JSON.stringify(choices[0]!.text)}`);
+  const bridge = (await (await fetch(`${served.url}/v1/bridge`)).json()) as {
+    per_generated_token: object;
+    ledger: readonly { purpose: string; direction: string; crossings: number; bytes: number }[];
+  };
+  expect(readme).toContain(`"per_generated_token":${JSON.stringify(bridge.per_generated_token)}`);
+  for (const { purpose, direction, crossings, bytes } of bridge.ledger) {
+    const shown = JSON.stringify({ purpose, direction, crossings, bytes }).slice(0, -1);
+    // How a machine loads weights is its own.
+    if (purpose !== 'weights') expect(readme).toContain(shown);
+    else expect(readme).toMatch(new RegExp(`"weights","direction":"h2d",.*"bytes":${bytes}`));
+  }
+  const verify = spawnSync(process.execPath, [LAUNCHER, 'verify', served.url], {
+    env: ENVIRONMENT,
+    encoding: 'utf8',
+  });
+  const verdict = verify.stdout.slice(verify.stdout.indexOf('REFUSED under'));
+  const shown = verdict.split('\n').slice(0, 5).join('\n');
+  expect(shown).toMatch(/^REFUSED under .*\n {2}- SERVER: .*\n {2}- CPU: /);
+  for (const page of [readme, trust]) expect(page).toContain(shown);
+  await stop(served);
+});
+
 it('takes a command line of vLLM, with a model from the Hugging Face cache', async () => {
   // As its tools leave it: a snapshot of links to files elsewhere.
   const commit = '0123456789abcdef0123456789abcdef01234567';

@@ -199,8 +199,10 @@ export class Engine implements EngineClient {
   }
 
   #kvStats(): KvStats {
-    const { tree, tiers, card } = this.#parts;
+    const { tree, tiers, card, device } = this.#parts;
     const { accounts } = tree;
+    // Of all ranks: each has its part of a page.
+    const ofAll = (bytes: number) => bytes * device.ranks.length;
     const { kvBytes, kvPages, window } = card.memory;
     const queue = tiers?.mover.queue() ?? { spillNs: 0, restoreNs: 0, diskNs: 0 };
     const pagesOf = ({ counters }: TenantPages) =>
@@ -208,10 +210,10 @@ export class Engine implements EngineClient {
     const tenants = [...accounts.tenants()].map(([tenant, counters]) => ({ tenant, counters }));
     tenants.sort((a, b) => pagesOf(b) - pagesOf(a));
     return {
-      pageBytes: (kvBytes - (window?.bytes ?? 0)) / kvPages,
+      pageBytes: ofAll((kvBytes - (window?.bytes ?? 0)) / kvPages),
       window: window && {
         tokens: window.tokens,
-        pageBytes: window.bytes / window.pages,
+        pageBytes: ofAll(window.bytes / window.pages),
         pages: window.pages,
         held: tree.window!.held,
       },
@@ -219,7 +221,7 @@ export class Engine implements EngineClient {
       parts: card.kvParts.map((places) => {
         const { part } = places;
         const moved = part === 'context' ? null : structuredClone(accounts.parts[part]);
-        return { ...places, moved };
+        return { ...places, bytes: ofAll(places.bytes), moved };
       }),
       hostReadyBytes: tiers?.host.readyBytes ?? 0,
       spillQueueNs: queue.spillNs,

@@ -188,6 +188,8 @@ describe('bad requests', () => {
     ['stream_options', { stream_options: { include_usage: true } }],
     ['response_format.json_schema.schema', { response_format: { type: 'json_schema' } }],
     ['tool_choice', { tool_choice: 'required' }],
+    // Its template makes nothing of them.
+    ['tools', { tools: [{ type: 'function', function: { name: 'f' } }] }],
     ['best_of', { best_of: 2 }],
     ['suffix', { suffix: 'the end' }],
     ['chat_template', { chat_template: '{{ 1 }}' }],

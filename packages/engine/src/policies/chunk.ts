@@ -64,7 +64,8 @@ export class ChunkControl {
   /** Why that many, for people. */
   get reason(): string {
     const { interTokenLimitNs, maxBatchTokens } = this.#limits;
-    if (!this.#token.isObserved) return 'no prompt was measured yet: a first guess';
+    if (!this.#token.isObserved)
+      return 'no prompt was measured yet that keeps the device busy: a first guess';
     const tokens = this.#tokens;
     const limit = `of about ${milliseconds(interTokenLimitNs)} between steps of rows`;
     const found = `${tokens} tokens take ${milliseconds(tokens * this.#token.meanNs)}, ${limit}`;

@@ -224,8 +224,11 @@ const WHY = {
   rows: 'all that --max-num-seqs rows can use',
 } as const;
 
-/** The budget in two lines, for the log. */
-export function describeMemory(budget: MemoryBudget): readonly [kv: string, memory: string] {
+/** The budget in two lines, for the log. It is that of each of so many GPUs. */
+export function describeMemory(
+  budget: MemoryBudget,
+  gpus = 1,
+): readonly [kv: string, memory: string] {
   const tokens = budget.kvTokens.toLocaleString('en-US');
   const windows = windowWords(budget);
   const length = budget.maxModelTokens.toLocaleString('en-US');
@@ -236,7 +239,7 @@ export function describeMemory(budget: MemoryBudget): readonly [kv: string, memo
   return [
     `KV cache size: ${tokens} tokens${format}${windows}, ${WHY[budget.kvLimit]}; maximum ` +
       `concurrency for ${length} tokens per request: ${budget.concurrency.toFixed(2)}x`,
-    `device memory, ${allowed} allowed: weights ${size(budget.weightBytes)}, KV ` +
+    `device memory${gpus > 1 ? ` of each of ${gpus} GPUs` : ''}, ${allowed} allowed: weights ${size(budget.weightBytes)}, KV ` +
       `${size(budget.kvBytes)}${states}, activations ${size(budget.activationBytes)}, workspace ` +
       `${size(budget.workspaceBytes)}, state of rows ${size(budget.stateBytes)}`,
   ];

@@ -240,19 +240,20 @@ function oneDown(
 
 function coldAnswer(plan: Plan): Answer {
   const law = plan.laws.at(-1)!;
-  const best = ranked(plan, law)[0]!.prediction;
   const seconds = (prediction: Prediction) =>
     prediction.coldStart.reduce((sum, phase) => sum + phase.seconds, 0);
-  const others = ranked(plan, law)
-    .map(({ prediction }) => prediction)
-    .filter(({ engine }) => familyOf(engine) !== familyOf(best.engine));
+  const all = ranked(plan, law).map(({ prediction }) => prediction);
+  const best = all[0]!;
+  // One of each: how it starts is an engine's, not a policy's.
+  const others = all.filter(
+    ({ engine }, at) =>
+      all.findIndex((other) => familyOf(other.engine) === familyOf(engine)) === at && at > 0,
+  );
   const phases = best.coldStart.filter((phase) => phase.seconds >= 0.5);
-  const longest = others[0];
+  const startOf = (one: Prediction) => `${duration(seconds(one) * 1e9)} with ${one.engine}`;
   return {
     question: 'How long until it serves?',
-    answer:
-      `${duration(seconds(best) * 1e9)} with ${best.engine}, ${law}` +
-      (longest === undefined ? '' : `; ${duration(seconds(longest) * 1e9)} with ${longest.engine}`),
+    answer: [`${startOf(best)}, ${law}`, ...others.map(startOf)].join('; '),
     because: phases.map(({ phase, seconds: of }) => `${phase} ${duration(of * 1e9)}`).join(', '),
   };
 }

@@ -47,7 +47,7 @@ export async function startConfiguredEngine(
   const weights = readableBytes(card.weightBytes);
   log.info(`loaded ${card.architecture}: ${weights} in ${card.loadSeconds.toFixed(2)} s`);
   if (card.sealRoot !== null) log.info(`model verified: root ${card.sealRoot}`);
-  for (const line of describeMemory(card.memory)) log.info(line);
+  for (const line of describeMemory(card.memory, config.ranks)) log.info(line);
   const { speculation } = config.limits;
   if (speculation !== undefined) {
     const { drafts, lookupMin, lookupMax } = speculation;

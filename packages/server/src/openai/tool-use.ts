@@ -28,9 +28,10 @@ const MAX_NAME_UNITS = 256;
  * Throws ApiError.
  */
 export function toolUseOf(
-  { text: { format }, readsAutoCalls }: Pick<ServerContext, 'readsAutoCalls' | 'text'>,
+  { text, readsAutoCalls }: Pick<ServerContext, 'readsAutoCalls' | 'text'>,
   { tools: given, tool_choice: choice, parallel_tool_calls: parallel }: ChatCompletionRequest,
 ): ToolUse | undefined {
+  const { format } = text;
   const hasTools = given != null && given.length > 0;
   const wanted = choice ?? (hasTools ? 'auto' : 'none');
   if (wanted === 'none' || (wanted === 'auto' && !hasTools)) return undefined;
@@ -42,9 +43,18 @@ export function toolUseOf(
     format?.format.kind === 'harmony' || (format?.format.tools ?? undefined) !== undefined;
   if (isOff || !callsAreKnown) {
     const flag = isOff ? '--enable-auto-tool-choice' : '--tool-call-parser';
-    // What is not known may be text of any kind: it is given as it comes, as ever.
-    if (!isOff && wanted === 'auto') return undefined;
-    const reason = isOff ? 'is off' : 'does not name how this model writes calls';
+    if (!isOff && wanted === 'auto') {
+      const { chatTemplate } = text.tokenizer;
+      // What is not known may be text of any kind: it is given as it comes, as ever.
+      if (!chatTemplate.isPresent || chatTemplate.mentions('tools')) return undefined;
+      const message =
+        "tools cannot be honoured: this model's chat template makes nothing of them. Where it can " +
+        'write calls all the same, start the server with --tool-call-parser to say how.';
+      throw new ApiError('unsupported_value', message, 'tools');
+    }
+    const reason = isOff
+      ? 'is off'
+      : 'does not say how this model writes calls (hermes suits many models)';
     const message = `tool_choice cannot be honoured: the server's ${flag} ${reason}.`;
     throw new ApiError('unsupported_value', message, 'tool_choice');
   }

@@ -1,4 +1,4 @@
-import { aloneNs, type Profile } from '@bridgekeeper/bridge';
+import { aloneNs, type Profile, type Purpose } from '@bridgekeeper/bridge';
 import type { EngineStats } from '@bridgekeeper/engine';
 import type { z } from '@hono/zod-openapi';
 import type { EngineRestarts } from '../engine/restarting-engine.ts';
@@ -7,6 +7,9 @@ import { BridgeDocument } from '../openai/schema/documents.ts';
 import { type Endpoint, errorResponses, jsonContent } from './endpoint.ts';
 
 const seconds = (ns: number) => ns / 1e9;
+
+/** What crosses once, whatever is generated. */
+const OF_STARTS: readonly string[] = ['weights', 'probe'] satisfies readonly Purpose[];
 
 /** GET /v1/bridge: what crossings cost, what crossed, and for what. */
 export function bridgeEndpoint(ctx: ServerContext): Endpoint {
@@ -29,7 +32,7 @@ export function bridgeEndpoint(ctx: ServerContext): Endpoint {
 export function bridgeDocument(ctx: ServerContext): z.output<typeof BridgeDocument> {
   const stats = ctx.engine.stats();
   const { bridge, launches, graphLaunches, generatedTokens, stepsPerLaunch, stepsReason } = stats;
-  const stepTotals = bridge.totals.filter(({ purpose }) => purpose !== 'weights');
+  const stepTotals = bridge.totals.filter(({ purpose }) => !OF_STARTS.includes(purpose));
   const perToken = (field: 'crossings' | 'bytes') =>
     stepTotals.reduce((sum, total) => sum + total[field], 0) / Math.max(1, generatedTokens);
   const { value: assumed, ...why } = ctx.bridge;
