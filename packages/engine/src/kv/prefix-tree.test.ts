@@ -471,19 +471,26 @@ describe('over random requests, restores that fail, spills that are lost and ref
   ] as const)(
     'nor do nodes that have %s beside their pages, whatever the policy',
     (_, sides) => {
+      const runs = 10;
+      const operations = Math.ceil(OPERATIONS / runs / 4);
+      const check = (seed: number) =>
+        churn(TIER_POLICY_NAMES[seed % TIER_POLICY_NAMES.length]!, seed, operations, sides);
+      fc.assert(
+        fc.property(fc.nat(2 ** 31 - 1), (seed) => {
+          check(seed);
+        }),
+        { numRuns: runs },
+      );
+      // What happens over these is the same on every machine.
       const seen = { spilled: 0, demoted: 0, restored: 0, avoided: 0, refused: 0, lost: 0 };
       const recomputed = { sooner: 0, lane_busy: 0, failed: 0 };
-      const runs = 15;
-      const operations = Math.ceil(OPERATIONS / runs / 2);
-      const check = (seed: number, policy: number) => {
-        const name = TIER_POLICY_NAMES[policy % TIER_POLICY_NAMES.length]!;
-        const { parts, total } = churn(name, seed, operations, sides);
+      for (let seed = 0; seed < 2 * runs; seed++) {
+        const { parts, total } = check(seed);
         for (const side of sides) {
           for (const what of keysIn(seen)) seen[what] += parts[side][what];
         }
         for (const why of keysIn(recomputed)) recomputed[why] += total.recomputed[why];
-      };
-      fc.assert(fc.property(fc.nat(2 ** 31 - 1), fc.nat(1000), check), { numRuns: runs });
+      }
       const rare = Object.entries({ ...seen, ...recomputed }).filter(([, times]) => times < 3);
       expect(rare).toEqual([]);
     },
