@@ -2,7 +2,7 @@ import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { profileLaw, referenceProfile } from '@bridgekeeper/bridge';
-import { DeviceError, hash32, openCpuDevice } from '@bridgekeeper/device';
+import { DeviceError, hash32, openCpuDevice, splitDevice } from '@bridgekeeper/device';
 import { afterAll, afterEach, beforeAll, expect, test, vi } from 'vitest';
 import type { EngineOptions } from './create.ts';
 import type { Engine } from './engine.ts';
@@ -64,11 +64,14 @@ async function withModel<T>(
   part: SidePart,
   more: Partial<EngineOptions>,
   use: (engine: Engine) => Promise<T>,
+  ranks = 1,
 ): Promise<T> {
-  const device = await openCpuDevice({ threads: 1, law: profileLaw(profile) });
+  const alone = await openCpuDevice({ threads: 1, law: profileLaw(profile) });
+  const device = ranks === 1 ? alone : splitDevice(alone, ranks);
   const model = join(root, part);
   const sizes = part === 'state' ? { ...SIZES, ...WHOLE } : SIZES;
-  return withEngine(engineOptions(device, { model, ...sizes, bridge: profile, ...more }), use);
+  const common = { model, ...sizes, bridge: profile, expertParallel: ranks > 1 };
+  return withEngine(engineOptions(device, { ...common, ...more }), use);
 }
 
 const draw = (seed: number, counter: number, below: number) =>
@@ -105,17 +108,17 @@ interface Plain {
   readonly pageBytes: number;
 }
 
-const plain = new Map<SidePart, Promise<Plain>>();
+const plain = new Map<string, Promise<Plain>>();
 
 /** What the same conversations say where KV does not leave the device. */
-function plainly(part: SidePart): Promise<Plain> {
-  const known =
-    plain.get(part) ??
-    withModel(part, {}, async (engine) => {
-      const pageBytes = engine.card.kvParts[0]!.bytes;
-      return { answers: await converse(engine), pageBytes };
-    });
-  plain.set(part, known);
+function plainly(part: SidePart, ranks = 1): Promise<Plain> {
+  const name = `${part} on ${ranks}`;
+  const say = async (engine: Engine) => {
+    const pageBytes = engine.card.kvParts[0]!.bytes;
+    return { answers: await converse(engine), pageBytes };
+  };
+  const known = plain.get(name) ?? withModel(part, {}, say, ranks);
+  plain.set(name, known);
   return known;
 }
 
@@ -126,11 +129,13 @@ async function tiered<T>(
   diskPages: number,
   use: (engine: Engine) => Promise<T>,
   policy: EngineOptions['policy'] = 'drain-first',
+  ranks = 1,
 ): Promise<T> {
-  const { pageBytes } = await plainly(part);
+  // Each rank has its part of a page, and its share of what is below.
+  const { pageBytes } = await plainly(part, ranks);
   const tiers = {
-    hostBytes: hostPages * pageBytes,
-    disk: diskPages === 0 ? null : { folder: root, bytes: diskPages * pageBytes },
+    hostBytes: hostPages * pageBytes * ranks,
+    disk: diskPages === 0 ? null : { folder: root, bytes: diskPages * pageBytes * ranks },
     spillLaneShare: 1,
     policy: 'lru',
   } as const;
@@ -146,22 +151,24 @@ async function tiered<T>(
       launchNs: () => 0,
     }),
   };
-  return withModel(part, more, use);
+  return withModel(part, more, use, ranks);
 }
 
 test.each([
-  ['window', 'host memory', 400, 0],
-  ['window', 'host memory and disk', 100, 400],
-  ['state', 'host memory', 600, 0],
-  ['state', 'host memory and disk', 120, 800],
+  ['window', 'host memory', 400, 0, 1],
+  ['window', 'host memory and disk', 100, 400, 1],
+  ['window', 'those of two ranks', 100, 400, 2],
+  ['state', 'host memory', 600, 0, 1],
+  ['state', 'host memory and disk', 120, 800, 1],
 ] as const)(
   'answers are the same where a %s comes back from %s',
-  async (part, _, hostPages, diskPages) => {
-    const { answers, kv } = await tiered(part, hostPages, diskPages, async (engine) => {
+  async (part, _, hostPages, diskPages, ranks) => {
+    const say = async (engine: Engine) => {
       const answers = await converse(engine);
       return { answers, kv: engine.stats().kv };
-    });
-    expect(answers).toEqual((await plainly(part)).answers);
+    };
+    const { answers, kv } = await tiered(part, hostPages, diskPages, say, undefined, ranks);
+    expect(answers).toEqual((await plainly(part, ranks)).answers);
     const { moved } = kv.parts.find((each) => each.part === part)!;
     expect(Math.min(moved!.spilled, moved!.restored)).toBeGreaterThan(0);
     if (diskPages > 0) expect(moved!.demoted).toBeGreaterThan(0);

@@ -235,11 +235,12 @@ export function describeMemory(
   const format = budget.kvFormat === 'element' ? '' : ` in ${budget.kvFormat}`;
   const { snapshots, snapshotBytes } = budget;
   const states = snapshots === 0 ? '' : `, ${snapshots} snapshots ${size(snapshotBytes)}`;
+  const of = gpus > 1 ? ` of each of ${gpus} GPUs` : '';
   const allowed = `${size(budget.deviceBytes * budget.utilization)} of ${size(budget.deviceBytes)}`;
   return [
     `KV cache size: ${tokens} tokens${format}${windows}, ${WHY[budget.kvLimit]}; maximum ` +
       `concurrency for ${length} tokens per request: ${budget.concurrency.toFixed(2)}x`,
-    `device memory${gpus > 1 ? ` of each of ${gpus} GPUs` : ''}, ${allowed} allowed: weights ${size(budget.weightBytes)}, KV ` +
+    `device memory${of}, ${allowed} allowed: weights ${size(budget.weightBytes)}, KV ` +
       `${size(budget.kvBytes)}${states}, activations ${size(budget.activationBytes)}, workspace ` +
       `${size(budget.workspaceBytes)}, state of rows ${size(budget.stateBytes)}`,
   ];

@@ -48,8 +48,8 @@ export function toolUseOf(
       // What is not known may be text of any kind: it is given as it comes, as ever.
       if (!chatTemplate.isPresent || chatTemplate.mentions('tools')) return undefined;
       const message =
-        "tools cannot be honoured: this model's chat template makes nothing of them. Where it can " +
-        'write calls all the same, start the server with --tool-call-parser to say how.';
+        "tools cannot be honoured: this model's chat template makes nothing of them. Where it " +
+        'can write calls all the same, start the server with --tool-call-parser to say how.';
       throw new ApiError('unsupported_value', message, 'tools');
     }
     const reason = isOff
