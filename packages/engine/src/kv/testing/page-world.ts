@@ -125,7 +125,12 @@ export class PageWorld implements Mover {
 
   demote(_tenant: string, demotions: readonly Demotion[]): void {
     for (const { part, hostSlot, diskSlot } of demotions) {
-      this.below.disk[part][diskSlot] = this.below.host[part][hostSlot];
+      const content = this.below.host[part][hostSlot];
+      this.below.disk[part][diskSlot] = content;
+      if (content !== undefined) continue;
+      // Its spill was lost, of which nothing was told yet.
+      const lost = [{ part, slot: diskSlot }];
+      this.#settled.push({ kind: 'slots-lost', store: 'disk', failure: 'lane-lost', lost });
     }
   }
 
