@@ -124,14 +124,12 @@ export class PageWorld implements Mover {
   }
 
   demote(_tenant: string, demotions: readonly Demotion[]): void {
-    const lost: StoredPart[] = [];
     for (const { part, hostSlot, diskSlot } of demotions) {
       const content = this.below.host[part][hostSlot];
       this.below.disk[part][diskSlot] = content;
-      // Its spill was lost, which nobody may have been told yet.
-      if (content === undefined) lost.push({ part, slot: diskSlot });
-    }
-    if (lost.length > 0) {
+      if (content !== undefined) continue;
+      // Its spill was lost, of which nothing was told yet.
+      const lost = [{ part, slot: diskSlot }];
       this.#settled.push({ kind: 'slots-lost', store: 'disk', failure: 'lane-lost', lost });
     }
   }
