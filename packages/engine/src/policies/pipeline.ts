@@ -1,4 +1,4 @@
-import { first, Later, type Routine, run, wakeAt } from '@bridgekeeper/bridge';
+import { first, Later, noteOthers, type Routine, run, wakeAt } from '@bridgekeeper/bridge';
 import type { GenerationEvent } from '../request/request.ts';
 import type { FinishedSteps, LaunchTimes, StepsInFlight } from '../runner/runner.ts';
 import type { StepRoutes } from '../runner/step-routes.ts';
@@ -106,7 +106,10 @@ export class Pipeline {
   /** What stores end hurries this. They are asked once until then: most waits end otherwise. */
   #listen(): void {
     const { mover } = this.#parts;
-    if (mover === null || this.#isListening) return;
+    if (mover === null) return;
+    // It works by promises, of which a virtual clock knows nothing.
+    noteOthers();
+    if (this.#isListening) return;
     this.#isListening = true;
     const settled = () => {
       this.#isListening = false;
