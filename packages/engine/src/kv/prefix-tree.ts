@@ -706,7 +706,9 @@ export class PrefixTree {
    */
   #lower(span: readonly PageNode[], shelf: Shelf): number {
     if (span.length === 0 || shelf.places === 0) return 0;
-    const wanted = span.slice(0, this.#policy.admits(span, shelf, this.#nowNs));
+    const useful = span.slice(0, this.#usefulIn(shelf, span));
+    const admitted = useful.length > 0 ? this.#policy.admits(useful, shelf, this.#nowNs) : 0;
+    const wanted = useful.slice(0, admitted);
     this.#giveUp('avoided', span.slice(wanted.length));
     if (wanted.length === 0) return 0;
     this.#leaving.push(span[span.length - 1]!);
@@ -723,6 +725,13 @@ export class PrefixTree {
     }
     this.#giveUp('refused', fits.slice(taken));
     return fits.length - taken;
+  }
+
+  /** Of neighbours, how many lead to where a sequence can go on from what the store has. */
+  #usefulIn({ tier }: Shelf, span: readonly PageNode[]): number {
+    const isContinuedThere = inTier(span[span.length - 1]!, tier) > 0;
+    if (!this.#sides.exist || isContinuedThere) return span.length;
+    return span.findLastIndex((node) => this.#sides.has(node)) + 1;
   }
 
   /** They are not written to the tier below. */

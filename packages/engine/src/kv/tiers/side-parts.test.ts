@@ -13,6 +13,7 @@ import {
 } from '../testing/page-world.ts';
 import { WindowPool } from '../window-pool.ts';
 import { TierAccounts } from './accounts.ts';
+import type { KvPart } from './movement.ts';
 import { createTierPolicy, type TierPolicyName } from './policies.ts';
 import type { KvPrices } from './prices.ts';
 import { StoredParts } from './stored-parts.ts';
@@ -150,13 +151,13 @@ class Machine {
   }
 
   /** What host memory has of a prompt beside its pages. */
-  inHost(from: number, pages = 6): string[] {
+  inHost(from: number, pages = 6, parts: readonly KvPart[] = ['window', 'state']): string[] {
     const found: string[] = [];
     let key = rootKey('t');
     const tokens = Uint32Array.from(text(from, pages));
     for (let index = 0; index < pages; index++) {
       key = pageKey(key, tokens.subarray(index * PAGE_TOKENS, (index + 1) * PAGE_TOKENS));
-      for (const part of ['window', 'state'] as const) {
+      for (const part of parts) {
         if (this.world.below.host[part].includes(key)) found.push(`${part} ${index}`);
       }
     }
@@ -195,6 +196,29 @@ describe('a part that the device needs the place of', () => {
     expect(machine.match(prefix(0, 6), true)).toBe(0);
   });
 
+  test('comes there where a prompt of whole pages ended, which needs its last page again', () => {
+    const machine = new Machine({ window: TIGHT });
+    machine.serve(prefix(0, 6));
+    machine.flood();
+    expect(machine.inHost(0)).toEqual(['window 3', 'window 4', 'window 5']);
+    expect(machine.serve(prefix(0, 6))).toBe(5);
+  });
+
+  test('is what pages are written for: none are that lead nowhere', () => {
+    const served = (host: number) => {
+      // Its window gives way first, to the next prompt, and its pages to later ones.
+      const machine = new Machine({ pages: 24, window: { device: 6, host, disk: 0 } });
+      machine.serve(text(0));
+      machine.flood(5);
+      return { machine, pages: machine.inHost(0, 6, ['context']).length };
+    };
+    const { machine, pages } = served(16);
+    expect([pages, machine.match(prefix(0, 6))]).toEqual([6, 6]);
+    const without = served(0);
+    expect(without.pages).toBe(0);
+    expect(without.machine.tree.accounts.total.avoided).toBeGreaterThanOrEqual(6);
+  });
+
   test('does not come where many went on alike, and were computed again', () => {
     let refuses = true;
     const faults = { ...never, refuses: () => refuses };
@@ -206,7 +230,8 @@ describe('a part that the device needs the place of', () => {
     };
     expect([served(), served(), served()]).toEqual([[], [], []]);
     refuses = false;
-    expect(served()).toEqual(['window 8', 'window 9']);
+    // A prompt of whole pages that comes again goes on from the page before its last.
+    expect(served()).toEqual(['window 7', 'window 8', 'window 9']);
   });
 
   test('comes there where several parted', () => {
@@ -215,7 +240,7 @@ describe('a part that the device needs the place of', () => {
       machine.serve([...prefix(0, 6), ...text(from, 4)]);
       machine.flood();
     }
-    expect(machine.inHost(0, 6)).toEqual(['window 4', 'window 5']);
+    expect(machine.inHost(0, 6)).toEqual(['window 3', 'window 4', 'window 5']);
     expect(machine.match([...prefix(0, 6), ...text(9000, 1)])).toBe(6);
   });
 

@@ -55,6 +55,14 @@ export class SideParts {
     return this.#window !== null || this.#snapshots !== null;
   }
 
+  /** Whether the node has all that a node can have, on the device or in a store. */
+  has(node: PageNode): boolean {
+    const hasWindow = this.#window === null || node.window !== null || this.#windows?.has(node);
+    const hasState =
+      this.#snapshots === null || node.snapshot !== NOWHERE || this.#states?.has(node);
+    return hasWindow === true && hasState === true;
+  }
+
   /**
    * Of leading nodes of a prefix, those behind which a sequence can go on, with what is on the
    * device, or on its way there, or with stores.
@@ -147,8 +155,10 @@ function storedWindows(
   const stored = new StoredParts('window', window, mover, counters.window);
   // Of what sequences only passed there is too much, of which too little comes back.
   window.whenEvicted = (node, isEnd) => {
+    // A prompt that comes again goes on from the page before its last, which its window is over.
+    const pages = window.pagesBefore + 1;
     const isWorthIt = () =>
-      isEnd && isLeftWithin(node, window.pagesBefore) && (node.isStored || isAdmitted(node));
+      isEnd && isLeftWithin(node, pages) && (node.isStored || isAdmitted(node));
     stored.spill(node, isWorthIt);
   };
   return stored;
