@@ -228,7 +228,7 @@ test.each([
       fc.asyncProperty(fc.array(wanted, { minLength: 1, maxLength: 6 }), async (all) => {
         expect(await answers(engine, all)).toEqual(await answers(plain, all));
       }),
-      { numRuns: 10, seed: 5 },
+      { numRuns: 6, seed: 5 },
     );
     const { restored, demoted, spilled } = engine.stats().kv.total;
     expect(Math.min(restored, demoted, spilled)).toBeGreaterThan(0);
