@@ -14,6 +14,11 @@ export interface Restoring extends Arrival {
   readonly tier: number;
   /** What comes beside pages. */
   readonly sides: readonly Side[];
+  /**
+   * What it holds of the prefix: from the first node that something comes for to the last, also
+   * those between that are there already. Who waits for the first need not hold the last.
+   */
+  readonly held: readonly PageNode[];
   /** From then on it is late: nobody waits for it any longer. */
   readonly lateNs: number;
   readonly waiting: Set<PagedSequence>;
@@ -44,7 +49,7 @@ export class Arrivals {
     nodes: readonly PageNode[],
     sides: readonly Side[],
     nowNs: number,
-  ): void {
+  ): Restoring {
     const { tenant } = sequence.request;
     const from = TIERS[tier] as StoreName;
     const pages = nodes.map(({ key, at }) => {
@@ -54,10 +59,13 @@ export class Arrivals {
     const id = this.#mover.restore({ from, tenant, moves: [...pages, ...others] });
     const lateNs = nowNs + LATE_LEAST_NS + LATE_RATIO * this.#mover.dueNs(id);
     const waiting = new Set([sequence]);
-    const restoring = { id, tenant, tier, lateNs, nodes, sides, waiting, hasFailed: false };
+    const indexes = [...nodes, ...sides.map(({ node }) => node)].map(({ index }) => index);
+    const held = sequence.nodes.slice(Math.min(...indexes), Math.max(...indexes) + 1);
+    const restoring = { id, tenant, tier, lateNs, nodes, sides, held, waiting, hasFailed: false };
     this.#restoring.set(id, restoring);
     for (const node of nodes) node.arrival = restoring;
     for (const { stored, node } of sides) stored.pool.comes(node, restoring);
+    return restoring;
   }
 
   /** It has come, or is given up. */

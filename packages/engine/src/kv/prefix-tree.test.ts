@@ -7,7 +7,7 @@ import { PrefixTree } from './prefix-tree.ts';
 import { SnapshotPool } from './snapshot-pool.ts';
 import { type Faults, PAGE_TOKENS, PageWorld, sequenceOf } from './testing/page-world.ts';
 import { sumOfKvShares } from './tiers/kv-shares.ts';
-import type { KvPart } from './tiers/movement.ts';
+import type { KvPart, RestoreRequest } from './tiers/movement.ts';
 import { createTierPolicy, TIER_POLICY_NAMES, type TierPolicyName } from './tiers/policies.ts';
 import type { KvPrices } from './tiers/prices.ts';
 import { WindowPool } from './window-pool.ts';
@@ -666,6 +666,15 @@ function churn(
     tree.reconsider(one, draw(2));
   };
   world.dueNs = () => draw(60);
+  /** Pages from the first node that something comes for to the last. */
+  const stretchOf = ({ moves }: RestoreRequest): number[] => {
+    const own = moves.map(({ key }) => nodes.get(key)!).sort((a, b) => a.index - b.index);
+    const pages: number[] = [];
+    for (let each = own.at(-1)!; ; each = each.parent!) {
+      pages.push(each.at[DEVICE]!);
+      if (each === own[0]) return pages;
+    }
+  };
   const isOwn = ({ one }: { one: PagedSequence }, page: number) =>
     one.pages.some((each, index) => each === page && one.nodes[index] === undefined);
 
@@ -690,8 +699,8 @@ function churn(
       ...open.flatMap(({ one }) => one.pages),
       ...open.flatMap(({ one }) => one.nodes.map(({ at }) => at[0]!)),
       ...placesOf('context'),
-      // What comes for a node keeps the node, and with it its page.
-      ...coming.map(({ key }) => nodes.get(key)!.at[DEVICE]!),
+      // What comes keeps its nodes, those between them, and with these their pages.
+      ...[...world.restores.values()].flatMap(stretchOf),
     ]);
     held.delete(-1);
     expect(tree.held).toBe(held.size);

@@ -445,9 +445,8 @@ export class PrefixTree {
         for (const { stored, node } of restoring.sides) {
           stored.pool.arrived(node);
           stored.restored();
-          this.#letGo(node);
         }
-        for (const node of [...restoring.nodes].reverse()) this.#letGo(node);
+        for (const node of [...restoring.held].reverse()) this.#letGo(node);
         return [];
       }
       case 'restore-failed': {
@@ -498,9 +497,8 @@ export class PrefixTree {
     nodes: readonly PageNode[],
     sides: readonly Side[],
   ): void {
-    this.#arrivals!.ask(sequence, tier, nodes, sides, this.#nowNs);
-    for (const node of nodes) this.#hold(node);
-    for (const { node } of sides) this.#hold(node);
+    const { held } = this.#arrivals!.ask(sequence, tier, nodes, sides, this.#nowNs);
+    for (const node of held) this.#hold(node);
     this.#countRestored(sequence, TIERS[tier] as StoreName, nodes.length);
   }
 
@@ -542,8 +540,9 @@ export class PrefixTree {
     const { tenant } = sequence.request;
     this.#tiers!.mover.cancel(arrival.id);
     this.#arrivals!.end(arrival);
+    // The sequence holds all of them itself.
+    for (const node of arrival.held) node.holders -= 1;
     for (const node of arrival.nodes) {
-      node.holders -= 1;
       this.#shelves[DEVICE]!.remove(node);
       this.accounts.moved(tenant, DEVICE, -1);
     }
@@ -617,11 +616,13 @@ export class PrefixTree {
     if (restoring.waiting.size > 0 || this.#arrivals!.get(restoring.id) === undefined) return;
     if (!restoring.hasFailed) this.#tiers!.mover.cancel(restoring.id);
     this.#arrivals!.end(restoring);
-    for (const { stored, node } of restoring.sides) {
-      stored.pool.failed(node, stored.has(node));
-      this.#letGo(node);
-    }
-    for (const node of [...restoring.nodes].reverse()) {
+    for (const { stored, node } of restoring.sides) stored.pool.failed(node, stored.has(node));
+    const without = new Set(restoring.nodes);
+    for (const node of [...restoring.held].reverse()) {
+      if (!without.has(node)) {
+        this.#letGo(node);
+        continue;
+      }
       node.holders -= 1;
       this.#leave(node, DEVICE);
       if (node.holders === 0) this.#rest(node);
