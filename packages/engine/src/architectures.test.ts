@@ -7,17 +7,10 @@ import { describe, expect, it, test } from 'vitest';
 import type { EngineOptions } from './create.ts';
 import { type ModelFolderOptions, writeModelFolder } from './selftest/model-folder.ts';
 import { ReferenceModel } from './selftest/reference-model.ts';
+import { DELTA_NETS } from './testing/delta-net-model.ts';
 import { LATENT_MODEL } from './testing/latent-model.ts';
 import { engineOptions, generate, request, withEngine } from './testing/run.ts';
 
-const NET = {
-  full_attention_interval: 2,
-  partial_rotary_factor: 0.5,
-  linear_key_head_dim: 8,
-  linear_value_head_dim: 12,
-  linear_num_key_heads: 2,
-  linear_num_value_heads: 4,
-};
 const SPARSE = {
   num_experts: 4,
   num_experts_per_tok: 2,
@@ -196,11 +189,11 @@ const CASES: readonly (readonly [string, ModelFolderOptions])[] = [
       },
     },
   ],
-  ['Qwen3-Next', { architecture: 'Qwen3NextForCausalLM', config: { ...NET, ...SPARSE } }],
-  ['Qwen3.5', { architecture: 'Qwen3_5ForCausalLM', tiedHead: true, config: NET }],
+  ['Qwen3-Next', { architecture: 'Qwen3NextForCausalLM', config: { ...DELTA_NETS, ...SPARSE } }],
+  ['Qwen3.5', { architecture: 'Qwen3_5ForCausalLM', tiedHead: true, config: DELTA_NETS }],
   [
     'Qwen3.5-MoE within a model that sees',
-    { architecture: 'Qwen3_5MoeForConditionalGeneration', config: { ...NET, ...SPARSE } },
+    { architecture: 'Qwen3_5MoeForConditionalGeneration', config: { ...DELTA_NETS, ...SPARSE } },
   ],
   ['Qwen2', { architecture: 'Qwen2ForCausalLM', config: { head_dim: 32 } }],
   ['Qwen3', { architecture: 'Qwen3ForCausalLM', config: { head_dim: 24, rope_theta: 1e6 } }],

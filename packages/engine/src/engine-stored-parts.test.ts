@@ -8,6 +8,7 @@ import type { EngineOptions } from './create.ts';
 import type { Engine } from './engine.ts';
 import type { SidePart } from './kv/tiers/accounts.ts';
 import { type ModelFolderOptions, writeModelFolder } from './selftest/model-folder.ts';
+import { DELTA_NETS } from './testing/delta-net-model.ts';
 import { engineOptions, generate, request, withEngine } from './testing/run.ts';
 import { Route } from './traffic/route.ts';
 
@@ -33,12 +34,7 @@ const HYBRID: ModelFolderOptions = {
   architecture: 'Qwen3_5ForCausalLM',
   config: {
     max_position_embeddings: 1024,
-    full_attention_interval: 2,
-    partial_rotary_factor: 0.5,
-    linear_key_head_dim: 8,
-    linear_value_head_dim: 12,
-    linear_num_key_heads: 2,
-    linear_num_value_heads: 4,
+    ...DELTA_NETS,
   },
 };
 

@@ -9,16 +9,9 @@ import { createEngine, type EngineOptions } from './create.ts';
 import type { Engine } from './engine.ts';
 import type { KvPrices } from './kv/tiers/prices.ts';
 import { type ModelFolderOptions, writeModelFolder } from './selftest/model-folder.ts';
+import { DELTA_NETS } from './testing/delta-net-model.ts';
 import { engineOptions, generate, request, withEngine } from './testing/run.ts';
 
-const NET = {
-  full_attention_interval: 2,
-  partial_rotary_factor: 0.5,
-  linear_key_head_dim: 8,
-  linear_value_head_dim: 12,
-  linear_num_key_heads: 2,
-  linear_num_value_heads: 4,
-};
 const SPARSE = {
   num_experts: 4,
   num_experts_per_tok: 2,
@@ -27,9 +20,9 @@ const SPARSE = {
 };
 
 const HYBRIDS: readonly (readonly [string, ModelFolderOptions])[] = [
-  ['Qwen3-Next', { architecture: 'Qwen3NextForCausalLM', config: { ...NET, ...SPARSE } }],
-  ['Qwen3.5', { architecture: 'Qwen3_5ForCausalLM', config: NET }],
-  ['Qwen3.5-MoE', { architecture: 'Qwen3_5MoeForCausalLM', config: { ...NET, ...SPARSE } }],
+  ['Qwen3-Next', { architecture: 'Qwen3NextForCausalLM', config: { ...DELTA_NETS, ...SPARSE } }],
+  ['Qwen3.5', { architecture: 'Qwen3_5ForCausalLM', config: DELTA_NETS }],
+  ['Qwen3.5-MoE', { architecture: 'Qwen3_5MoeForCausalLM', config: { ...DELTA_NETS, ...SPARSE } }],
 ];
 
 const PAGE = 8;

@@ -496,6 +496,11 @@ describe('over random requests, restores that fail, spills that are lost and ref
     },
     3_600_000,
   );
+
+  test('nor does what comes for one request leave a held page behind one that is not', () => {
+    // An arrival of pages 0 and 4 outlived who waited for both: another waited for page 0 alone.
+    churn('lru', 12, 15_500, ['state']);
+  });
 });
 
 const keysIn = <T extends object>(value: T) => Object.keys(value) as (keyof T)[];

@@ -64,9 +64,10 @@ export class HostStore {
         const { part, pieceBytes } = size;
         const piecesOfSlot = pieceCount(size);
         const pieces = (slots[part] ?? 0) * piecesOfSlot;
-        const most = Math.floor(blockBytes / pieceBytes);
-        const piecesOfBlock = Math.max(1, Math.min(pieces, most));
-        const count = Math.ceil(pieces / piecesOfBlock);
+        const most = Math.max(1, Math.floor(blockBytes / pieceBytes));
+        const count = Math.ceil(pieces / most);
+        // Of one size, and together no more than was asked for.
+        const piecesOfBlock = Math.ceil(pieces / Math.max(1, count));
         return [part, { pieceBytes, piecesOfSlot, piecesOfBlock, count, blocks: [] }];
       }),
     );

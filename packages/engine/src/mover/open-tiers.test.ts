@@ -87,7 +87,7 @@ test('each part has slots, prices of its own bytes, and comes back', async () =>
   const all = mover.parts.map((part) => ({ part, page: 1, slot: 2, key: 'k' }));
   expect(mover.spill({ tenant: 'a', moves: all })).toBe(3);
   const id = mover.restore({ tenant: 'a', moves: all, from: 'host' });
-  mover.queueMoves();
+  void mover.queueMoves();
   await mover.idle();
   const bytes = 4096 + 1024 + 40_000;
   expect(mover.settled().at(-1)).toMatchObject({ kind: 'restored', id, bytes });

@@ -1,16 +1,7 @@
 import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type CrossingRecord, referenceProfile } from '@bridgekeeper/bridge';
-import {
-  type Device,
-  DeviceError,
-  hash32,
-  openCpuDevice,
-  type Slice,
-  type Stream,
-  slice,
-} from '@bridgekeeper/device';
+import { type Device, hash32, openCpuDevice } from '@bridgekeeper/device';
 import fc from 'fast-check';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import {
@@ -18,40 +9,25 @@ import {
   KV_PARTS,
   type KvPart,
   type PageMove,
-  type Settled,
   type StoreName,
 } from '../kv/tiers/movement.ts';
-import type { Route } from '../traffic/route.ts';
-import { Traffic } from '../traffic/traffic.ts';
-import { DiskMeter } from './disk-meter.ts';
-import { DiskStore } from './disk-store.ts';
-import { HostStore } from './host-store.ts';
-import { LaneBudget, LaneMeter, lanePriceOf } from './lane-budget.ts';
-import { PageMover } from './page-mover.ts';
-import { type PartSize, piecesOf } from './part-places.ts';
-import { RankMover } from './rank-mover.ts';
-import { StoreThread } from './store-thread.ts';
-
-const LAYERS = 4;
-const LAYER_BYTES = 64;
-const PAGE_BYTES = LAYERS * LAYER_BYTES;
-const PAGES = 24;
-const HOST_PAGES = 16;
-const DISK_PAGES = 8;
-const CONTENTS = 40;
-const CONTEXT: PartSize = { part: 'context', bytes: PAGE_BYTES, pieceBytes: PAGE_BYTES };
-const ONE: readonly PartSize[] = [CONTEXT];
-const BY_LAYER: readonly PartSize[] = [{ ...CONTEXT, pieceBytes: LAYER_BYTES }];
-/** Pieces of 224, 224 and 208 bytes. */
-const STATE: PartSize = { part: 'state', bytes: 656, pieceBytes: 224 };
-const ALL: readonly PartSize[] = [CONTEXT, { part: 'window', bytes: 96, pieceBytes: 96 }, STATE];
-
-const keyOf = (content: number) => `key ${content}`;
-/** What content number `content` of a part is. */
-function bytesOf(content: number, { part, bytes }: PartSize = CONTEXT): Uint8Array {
-  const kind = KV_PARTS.indexOf(part);
-  return Uint8Array.from({ length: bytes }, (_, i) => hash32(content, kind, i));
-}
+import { LaneBudget } from './lane-budget.ts';
+import {
+  ALL,
+  type BenchOptions,
+  BY_LAYER,
+  bytesOf,
+  DISK_PAGES,
+  HOST_PAGES,
+  keyOf,
+  MoverBench,
+  ONE,
+  PAGE_BYTES,
+  PAGES,
+  restoreAll,
+  STATE,
+  spillAll,
+} from './testing/mover-bench.ts';
 
 let device: Device;
 beforeAll(async () => {
@@ -69,199 +45,19 @@ afterEach(async () => {
   await rm(folder, { recursive: true });
 });
 
-interface BenchOptions {
-  readonly parts?: readonly PartSize[];
-  readonly stagingPages?: number;
-  readonly restorePages?: number;
-  readonly crossingPages?: number;
-  readonly share?: number;
-}
+const opened = (options?: BenchOptions) =>
+  MoverBench.open({ device, folder, atEnd: open }, options);
 
-/** A part's places on the device, all contents that it may have, and room to look at places. */
-interface Pool extends PartSize {
-  readonly kv: Slice;
-  readonly contents: Slice;
-  readonly seen: Slice;
-}
-
-/** A mover between a real device, real host memory and a real file. */
-class Bench {
-  readonly traffic: Traffic;
-  readonly mover: PageMover;
-  readonly host: HostStore;
-  readonly thread: StoreThread;
-  readonly disk: DiskStore;
-  readonly route: Route;
-  readonly stream: Stream;
-  readonly crossed: CrossingRecord[];
-  readonly parts: readonly PartSize[];
-  readonly #pools: readonly Pool[];
-
-  private constructor(parts: {
-    traffic: Traffic;
-    mover: PageMover;
-    host: HostStore;
-    thread: StoreThread;
-    disk: DiskStore;
-    route: Route;
-    stream: Stream;
-    pools: readonly Pool[];
-    crossed: CrossingRecord[];
-  }) {
-    this.traffic = parts.traffic;
-    this.mover = parts.mover;
-    this.host = parts.host;
-    this.thread = parts.thread;
-    this.disk = parts.disk;
-    this.route = parts.route;
-    this.stream = parts.stream;
-    this.crossed = parts.crossed;
-    this.parts = parts.pools;
-    this.#pools = parts.pools;
-  }
-
-  static async open(options: BenchOptions = {}): Promise<Bench> {
-    const { parts = ONE, stagingPages = 6, crossingPages = 3, share = 1 } = options;
-    const { restorePages = stagingPages } = options;
-    const profile = referenceProfile('b300-cc');
-    const crossed: CrossingRecord[] = [];
-    const onCrossing = (record: CrossingRecord) => crossed.push(record);
-    const traffic = new Traffic({ device, profile, onCrossing });
-    const route = await traffic.openRoute('kv');
-    open.push({ close: () => traffic.closeRoute(route) });
-    const disk = { folder, model: 'a model' };
-    const thread = await StoreThread.open({ disk });
-    open.push(thread);
-    const slotsOf = (count: number) =>
-      Object.fromEntries(parts.map(({ part }) => [part, count])) as Record<KvPart, number>;
-    const host = new HostStore({
-      device,
-      memory: 'pageable',
-      parts,
-      slots: slotsOf(HOST_PAGES),
-      blockBytes: 4 * PAGE_BYTES,
-      availableBytes: () => Number.POSITIVE_INFINITY,
-      touch: async (handle) => void (await thread.do({ kind: 'touch', host: handle })),
-    });
-    await host.grow();
-    const meter = new LaneMeter(lanePriceOf(profile, 'pageable'));
-    const pools = parts.map((size): Pool => {
-      const placesOf = (count: number, label: string) =>
-        slice(device.allocate(count * size.bytes, label));
-      const contents = placesOf(CONTENTS, 'contents');
-      return { ...size, kv: placesOf(PAGES, 'kv'), contents, seen: placesOf(PAGES, 'seen') };
-    });
-    for (const pool of pools) {
-      const all = Array.from({ length: CONTENTS }, (_, i) => bytesOf(i, pool));
-      await traffic.upload(Buffer.concat(all), pool.contents);
-    }
-    const stream = device.createStream('engine');
-    const staging = (pages: number, label: string) =>
-      slice(device.allocate(pages * PAGE_BYTES, label));
-    const bounceBytes = crossingPages * PAGE_BYTES;
-    const diskStore = new DiskStore({
-      thread,
-      parts,
-      slots: slotsOf(DISK_PAGES),
-      meter: new DiskMeter(() => device.clock.nowNs()),
-    });
-    const mover = new PageMover({
-      device,
-      parts: pools.map(({ kv, ...size }) => ({ ...size, pool: () => kv })),
-      stream,
-      route,
-      host,
-      disk: diskStore,
-      bounces: [0, 1].map((i) => device.allocateHost(bounceBytes, 'pageable', `bounce ${i}`)),
-      spillStaging: staging(stagingPages, 'spills'),
-      restoreStaging: staging(restorePages, 'restores'),
-      crossingBytes: crossingPages * PAGE_BYTES,
-      meter,
-      budget: new LaneBudget(share, device.clock.nowNs()),
-    });
-    // What is under way crosses on the route, which is closed next.
-    open.push({ close: () => mover.idle() });
-    return new Bench({
-      traffic,
-      mover,
-      host,
-      thread,
-      disk: diskStore,
-      route,
-      stream,
-      pools,
-      crossed,
-    });
-  }
-
-  #poolOf(part: KvPart): Pool {
-    return this.#pools.find((pool) => pool.part === part)!;
-  }
-
-  /** A step of the engine computes this content into the place. */
-  write(page: number, content: number, part: KvPart = 'context'): void {
-    const { kv, contents, bytes } = this.#poolOf(part);
-    this.stream.launch('scatter-pages', {
-      kv,
-      pageBytes: bytes,
-      fromBytes: 0,
-      partBytes: bytes,
-      pages: [page],
-      input: slice(contents.buffer, content * bytes, bytes),
-    });
-  }
-
-  /** The same of every part. */
-  writeAll(page: number, content: number): void {
-    for (const { part } of this.parts) this.write(page, content, part);
-  }
-
-  /** What the engine's next launch would find in all places of a part. */
-  async pages(part: KvPart = 'context'): Promise<Uint8Array[]> {
-    const { kv, seen, bytes } = this.#poolOf(part);
-    this.stream.launch('copy', { input: kv, out: seen, bytes: seen.bytes });
-    const all = await this.traffic.download(seen, this.stream, 'probe');
-    return Array.from({ length: PAGES }, (_, page) =>
-      all.subarray(page * bytes, (page + 1) * bytes),
-    );
-  }
-
-  /** Expects a content of every part in these places. */
-  async expectAll(expected: readonly (readonly [page: number, content: number])[]): Promise<void> {
-    for (const size of this.parts) {
-      const pages = await this.pages(size.part);
-      for (const [page, content] of expected) expect(pages[page]).toEqual(bytesOf(content, size));
-    }
-  }
-
-  /** Every part of a page, to or from slots of this number. */
-  moves(page: number, slot: number, content: number): PageMove[] {
-    return this.parts.map(({ part }) => ({ part, slot, page, key: keyOf(content) }));
-  }
-
-  /** Waits for as much as is under way, and takes what came of it. */
-  async end(): Promise<readonly Settled[]> {
-    await this.mover.idle();
-    return this.mover.settled();
+/** Expects a content of every part in these places. */
+async function expectAll(
+  bench: MoverBench,
+  expected: readonly (readonly [page: number, content: number])[],
+): Promise<void> {
+  for (const size of bench.parts) {
+    const pages = await bench.pages(size.part);
+    for (const [page, content] of expected) expect(pages[page]).toEqual(bytesOf(content, size));
   }
 }
-
-const spillAll = (bench: Bench, moves: readonly PageMove[], tenant = 'a') => {
-  const taken = bench.mover.spill({ tenant, moves });
-  bench.mover.queueMoves();
-  return taken;
-};
-
-const restoreAll = (
-  bench: Bench,
-  moves: readonly PageMove[],
-  from: 'host' | 'disk' = 'host',
-  tenant = 'a',
-) => {
-  const id = bench.mover.restore({ tenant, moves, from });
-  bench.mover.queueMoves();
-  return id;
-};
 
 describe.each([
   ['contexts alone', ONE],
@@ -269,7 +65,7 @@ describe.each([
   ['contexts, windows and states', ALL],
 ] as const)('%s', (_, parts) => {
   test('go to host memory and come back to other pages, though reused at once', async () => {
-    const bench = await Bench.open({ parts, stagingPages: 24 });
+    const bench = await opened({ parts, stagingPages: 24 });
     for (let page = 0; page < 5; page++) bench.writeAll(page, page);
     const spilled = [0, 1, 2, 3, 4].flatMap((page) => bench.moves(page, page + 3, page));
     // By part, as neighbours of one prefix come.
@@ -283,7 +79,7 @@ describe.each([
     const bytes = 5 * parts.reduce((sum, part) => sum + part.bytes, 0);
     expect(await bench.end()).toMatchObject([{ kind: 'restored', id, isComplete: true, bytes }]);
     for (let i = 0; i < 5; i++) {
-      await bench.expectAll([
+      await expectAll(bench, [
         [i, 30],
         [10 + i, i],
       ]);
@@ -291,7 +87,7 @@ describe.each([
   });
 
   test('go on to disk and come back', async () => {
-    const bench = await Bench.open({ parts, stagingPages: 12 });
+    const bench = await opened({ parts, stagingPages: 12 });
     bench.writeAll(1, 7);
     spillAll(bench, bench.moves(1, 2, 7));
     const demotions = parts.map(({ part }) => ({
@@ -308,7 +104,7 @@ describe.each([
     restoreAll(bench, bench.moves(21, 2, 8), 'host');
     const settled = await bench.end();
     expect(settled.filter(({ kind }) => kind === 'restored')).toHaveLength(2);
-    await bench.expectAll([
+    await expectAll(bench, [
       [20, 7],
       [21, 8],
     ]);
@@ -317,7 +113,7 @@ describe.each([
 });
 
 test('what comes from disk is due later, by what the disk takes for all before it', async () => {
-  const bench = await Bench.open({ stagingPages: 12 });
+  const bench = await opened({ stagingPages: 12 });
   for (const page of [0, 1, 2, 3]) {
     bench.write(page, page);
     spillAll(bench, bench.moves(page, page, page));
@@ -342,7 +138,7 @@ test('what comes from disk is due later, by what the disk takes for all before i
 });
 
 test('pages that lie apart cross as one where their slots are neighbours', async () => {
-  const bench = await Bench.open({ stagingPages: 12, crossingPages: 4 });
+  const bench = await opened({ stagingPages: 12, crossingPages: 4 });
   bench.crossed.length = 0;
   const pages = [9, 2, 17, 4];
   for (const page of pages) bench.write(page, page);
@@ -361,7 +157,7 @@ test('pages that lie apart cross as one where their slots are neighbours', async
 });
 
 test('uses of two slots that wait for each other come to their ends', async () => {
-  const bench = await Bench.open();
+  const bench = await opened();
   for (const page of [0, 1, 2]) bench.write(page, page);
   spillAll(bench, bench.moves(1, 5, 1));
   // Slot 4 is written, both are read, and slot 5 is another's, before anything is queued.
@@ -376,7 +172,7 @@ test('uses of two slots that wait for each other come to their ends', async () =
 });
 
 test('takes no more spills than staging holds, and again when it has room', async () => {
-  const bench = await Bench.open({ stagingPages: 3 });
+  const bench = await opened({ stagingPages: 3 });
   const moves = [0, 1, 2, 3, 4].flatMap((page) => bench.moves(page, page, page));
   expect(spillAll(bench, moves)).toBe(3);
   await bench.end();
@@ -384,7 +180,7 @@ test('takes no more spills than staging holds, and again when it has room', asyn
 });
 
 test('takes no spill that fits neither behind what staging holds nor before it', async () => {
-  const bench = await Bench.open({ parts: ALL, stagingPages: 5, crossingPages: 1 });
+  const bench = await opened({ parts: ALL, stagingPages: 5, crossingPages: 1 });
   bench.writeAll(0, 1);
   const cross = bench.route.cross.bind(bench.route);
   let letGo = () => {};
@@ -410,42 +206,8 @@ test('takes no spill that fits neither behind what staging holds nor before it',
   expect(spillAll(bench, [{ ...context!, slot: 1 }])).toBe(1);
 });
 
-test('spills keep to their share of the lane', () => {
-  const budget = new LaneBudget(0.25, 0);
-  let spentNs = 0;
-  for (let nowNs = 0; nowNs <= 100e9; nowNs += 1e6) {
-    while (budget.has(7e6, nowNs)) {
-      budget.spend(7e6);
-      spentNs += 7e6;
-    }
-  }
-  // A second was saved at the start.
-  expect(Math.abs(spentNs - 26e9)).toBeLessThan(7e6);
-});
-
-test('a spill that takes longer than can be saved waits for all that can be', () => {
-  const budget = new LaneBudget(0.5, 0);
-  expect(budget.has(3e9, 0)).toBe(true);
-  budget.spend(3e9);
-  // Two seconds are owed, and one is to be saved.
-  expect(budget.has(3e9, 5.9e9)).toBe(false);
-  expect(budget.has(3e9, 6e9)).toBe(true);
-});
-
-test('a price follows what crossings take', () => {
-  const expected = lanePriceOf(null, 'pinned');
-  const meter = new LaneMeter(expected);
-  expect(meter.price('h2d', 1e6)).toBe(expected('h2d', 1e6));
-  for (let i = 0; i < 80; i++) meter.observe('h2d', 1e6, 3 * expected('h2d', 1e6));
-  expect(meter.price('h2d', 2e6)).toBeCloseTo(3 * expected('h2d', 2e6), -2);
-  expect(meter.price('d2h', 2e6)).toBe(expected('d2h', 2e6));
-  // One that was held up by something else is no reason to give the lane up.
-  meter.observe('d2h', 1e6, 1e12);
-  expect(meter.price('d2h', 1e6)).toBeLessThan(3 * expected('d2h', 1e6));
-});
-
 test('a spill waits for the budget and is taken later', async () => {
-  const bench = await Bench.open({ share: 0.5 });
+  const bench = await opened({ share: 0.5 });
   const has = vi
     .spyOn(LaneBudget.prototype, 'has')
     .mockReturnValueOnce(true)
@@ -461,7 +223,7 @@ describe('when it is cancelled', () => {
     ['contexts', ONE],
     ['all parts', ALL],
   ])('a restore of %s writes nothing, and its places are the next owner’s', async (_, parts) => {
-    const bench = await Bench.open({ parts });
+    const bench = await opened({ parts });
     bench.writeAll(0, 1);
     spillAll(bench, bench.moves(0, 0, 1));
     await bench.end();
@@ -474,12 +236,12 @@ describe('when it is cancelled', () => {
       bench.writeAll(5, 3);
       bench.mover.queueMoves();
       expect([when, await bench.end()]).toEqual([when, []]);
-      await bench.expectAll([[5, 3]]);
+      await expectAll(bench, [[5, 3]]);
     }
   });
 
   test('gives back what it held: as many can follow as there were before', async () => {
-    const bench = await Bench.open({ stagingPages: 3 });
+    const bench = await opened({ stagingPages: 3 });
     for (let page = 0; page < 6; page++) bench.write(page, page);
     for (const half of [0, 3]) {
       const three = [0, 1, 2].flatMap((i) => bench.moves(half + i, half + i, half + i));
@@ -495,68 +257,8 @@ describe('when it is cancelled', () => {
 });
 
 describe('faults', () => {
-  test('host memory that is refused loses its slots, and the others serve on', async () => {
-    const device = await openCpuDevice({ threads: 1 });
-    open.push(device);
-    let blocks = 0;
-    vi.spyOn(device, 'allocateHost').mockImplementation((bytes, memory, label) => {
-      blocks += 1;
-      if (blocks > 4) throw new DeviceError('out-of-memory', 'no more host memory');
-      const shared = new SharedArrayBuffer(bytes);
-      return { id: blocks, memory, bytes: new Uint8Array(shared), label };
-    });
-    vi.spyOn(device, 'hostHandle').mockReturnValue({
-      kind: 'shared',
-      memory: new SharedArrayBuffer(16),
-      bytes: 16,
-    });
-    const store = new HostStore({
-      device,
-      memory: 'pinned',
-      parts: [
-        { part: 'context', bytes: 96, pieceBytes: 96 },
-        { part: 'state', bytes: 48, pieceBytes: 32 },
-      ],
-      slots: { context: 9, state: 9 },
-      blockBytes: 3 * 96,
-      availableBytes: () => Number.POSITIVE_INFINITY,
-      touch: async () => undefined,
-    });
-    const place = (part: KvPart, slot: number, index = 0) =>
-      store.place({ part, slot, piece: { index, fromBytes: 32 * index, bytes: 16 } });
-    expect(place('context', 0)).toBe('later');
-    await store.grow();
-    // Three blocks for contexts and two for states are wanted: both grow alike.
-    expect(store.readyBytes).toBe(2 * 3 * 96 + 2 * 9 * 32);
-    expect(place('context', 5)).toMatchObject({ host: { id: 3 }, offsetBytes: 2 * 96 });
-    expect(place('context', 6)).toBe('never');
-    // Two pieces each, of which nine are in a block.
-    expect(place('state', 4, 0)).toMatchObject({ host: { id: 2 }, offsetBytes: 8 * 32 });
-    expect(place('state', 4, 1)).toMatchObject({ host: { id: 4 }, offsetBytes: 0 });
-  });
-
-  test('host memory that the system does not have is not taken', async () => {
-    let availableBytes = 2 ** 30 + 2 * 4 * PAGE_BYTES;
-    const store = new HostStore({
-      device,
-      memory: 'pageable',
-      parts: ONE,
-      slots: { context: 100 },
-      blockBytes: 4 * PAGE_BYTES,
-      availableBytes: () => availableBytes,
-      touch: async ({ bytes }) => {
-        availableBytes -= bytes;
-      },
-    });
-    await store.grow();
-    expect(store.readyBytes).toBe(2 * 4 * PAGE_BYTES);
-    const [piece] = piecesOf(CONTEXT);
-    expect(store.place({ part: 'context', slot: 8, piece: piece! })).toBe('never');
-    store.close();
-  });
-
   test('a spill to a slot that the host has no memory for is lost, in mid-span', async () => {
-    const bench = await Bench.open();
+    const bench = await opened();
     bench.write(0, 1);
     const place = bench.host.place.bind(bench.host);
     vi.spyOn(bench.host, 'place').mockImplementation((piece) =>
@@ -577,7 +279,7 @@ describe('faults', () => {
   });
 
   test('a lane that is lost in the middle fails what is under way and hangs nothing', async () => {
-    const bench = await Bench.open();
+    const bench = await opened();
     bench.write(0, 1);
     spillAll(bench, bench.moves(0, 0, 1));
     await bench.end();
@@ -593,7 +295,7 @@ describe('faults', () => {
   });
 
   test('a spill whose lane is lost loses its slots', async () => {
-    const bench = await Bench.open();
+    const bench = await opened();
     bench.write(0, 1);
     await bench.route.lanes[0]!.close();
     spillAll(bench, bench.moves(0, 5, 1));
@@ -604,7 +306,7 @@ describe('faults', () => {
   });
 
   test('what could not be written is not read, whatever was there before', async () => {
-    const bench = await Bench.open();
+    const bench = await opened();
     bench.write(0, 1);
     spillAll(bench, bench.moves(0, 5, 1));
     await bench.end();
@@ -631,7 +333,7 @@ describe('faults', () => {
   });
 
   test('what disk has not kept is refused, and only that', async () => {
-    const bench = await Bench.open();
+    const bench = await opened();
     bench.write(0, 1);
     bench.write(1, 2);
     spillAll(bench, [...bench.moves(0, 0, 1), ...bench.moves(1, 1, 2)]);
@@ -671,7 +373,7 @@ describe('faults', () => {
   });
 
   test('a storage thread that has ended fails disk, and host memory serves on', async () => {
-    const bench = await Bench.open();
+    const bench = await opened();
     bench.write(0, 1);
     spillAll(bench, bench.moves(0, 0, 1));
     await bench.end();
@@ -687,7 +389,7 @@ describe('faults', () => {
 });
 
 /** Pieces of states that cross, in order. */
-const ofPieces = ({ crossed }: Bench) =>
+const ofPieces = ({ crossed }: MoverBench) =>
   crossed.filter(({ purpose }) => purpose.startsWith('kv-')).map(({ bytes }) => bytes);
 
 const stateMove = (page: number, slot: number, content: number): PageMove => {
@@ -695,7 +397,7 @@ const stateMove = (page: number, slot: number, content: number): PageMove => {
 };
 
 describe('a state that is larger than what should cross at once', () => {
-  const open = (options: BenchOptions = {}) => Bench.open({ parts: ALL, ...options });
+  const open = (options: BenchOptions = {}) => opened({ parts: ALL, ...options });
 
   test('crosses in pieces, and needs no more room than one when it comes back', async () => {
     const bench = await open({ crossingPages: 1, restorePages: 1 });
@@ -812,7 +514,7 @@ describe('a state that is larger than what should cross at once', () => {
       bench.writeAll(9, 4);
       restoreAll(bench, bench.moves(8, 0, 1));
       expect(await bench.end()).toMatchObject([{ kind: 'restored' }]);
-      await bench.expectAll([
+      await expectAll(bench, [
         [8, 1],
         [9, 4],
       ]);
@@ -868,7 +570,7 @@ describe('a state that is larger than what should cross at once', () => {
     expect(await bench.end()).toMatchObject([{ id, failure: 'lane-lost', lost: [] }]);
     expect(bench.mover.laneFailure).not.toBeNull();
     bench.writeAll(9, 4);
-    await bench.expectAll([[9, 4]]);
+    await expectAll(bench, [[9, 4]]);
     expect(spillAll(bench, bench.moves(0, 5, 1))).toBe(0);
   });
 
@@ -952,7 +654,7 @@ type Operation = typeof operation extends fc.Arbitrary<infer Value> ? Value : ne
 
 /** What a bench should hold, by what was asked of it; absent: undefined content. */
 class Expected {
-  readonly #bench: Bench;
+  readonly #bench: MoverBench;
   /** What failed, and how; null: nothing may. */
   readonly #failures: Set<string> | null;
   /** By part and number. */
@@ -960,7 +662,7 @@ class Expected {
   readonly #stores = { host: new Map<string, number>(), disk: new Map<string, number>() };
   readonly #restores = new Map<number, readonly (PageMove & { readonly content: number })[]>();
 
-  constructor(bench: Bench, failures: Set<string> | null) {
+  constructor(bench: MoverBench, failures: Set<string> | null) {
     this.#bench = bench;
     this.#failures = failures;
   }
@@ -1096,9 +798,9 @@ test('every page holds what it should, whatever moves, in any order', async () =
   const before = device.counters();
   const small = { stagingPages: 5, crossingPages: 2 };
   const benches = [
-    await Bench.open({ ...small, parts: ONE }),
-    await Bench.open({ ...small, parts: BY_LAYER }),
-    await Bench.open({ ...small, parts: ALL, crossingPages: 1, restorePages: 1 }),
+    await opened({ ...small, parts: ONE }),
+    await opened({ ...small, parts: BY_LAYER }),
+    await opened({ ...small, parts: ALL, crossingPages: 1, restorePages: 1 }),
   ];
   await fc.assert(
     fc.asyncProperty(fc.constantFrom(...benches), operations, async (bench, asked) => {
@@ -1120,7 +822,7 @@ test('every page holds what it should, whatever moves, in any order', async () =
 }, 60_000);
 
 test('what is said to be there is, though crossings, memory and disk fail', async () => {
-  const bench = await Bench.open({
+  const bench = await opened({
     parts: ALL,
     stagingPages: 5,
     crossingPages: 1,
@@ -1171,7 +873,7 @@ test('what is said to be there is, though crossings, memory and disk fail', asyn
 }, 60_000);
 
 test('is waited for any number of times until something settles', async () => {
-  const bench = await Bench.open();
+  const bench = await opened();
   const waits = Array.from({ length: 50_000 }, () => bench.mover.whenSettled());
   // Who waits launch after launch costs nothing more.
   expect(new Set(waits).size).toBe(1);
@@ -1179,105 +881,4 @@ test('is waited for any number of times until something settles', async () => {
   spillAll(bench, bench.moves(0, 0, 1));
   await waits[0];
   expect(await bench.end()).toMatchObject([{ kind: 'spilled' }]);
-});
-
-describe('of several ranks', () => {
-  /** Of the same pages and slots; `staging` by rank. */
-  async function ofRanks(staging: readonly number[]) {
-    const ranks: Bench[] = [];
-    for (const stagingPages of staging)
-      ranks.push(await Bench.open({ stagingPages, restorePages: 6 }));
-    const mover = new RankMover(ranks.map((rank) => rank.mover));
-    const moves = (page: number, slot: number, content: number) =>
-      ranks[0]!.moves(page, slot, content);
-    /** A step writes on each rank what is its own. */
-    const write = (page: number, content: number) => {
-      for (const [index, rank] of ranks.entries()) rank.write(page, content + index);
-    };
-    const end = async () => {
-      await mover.idle();
-      return mover.settled();
-    };
-    const expectPage = async (page: number, content: number) => {
-      for (const [index, rank] of ranks.entries()) {
-        expect((await rank.pages())[page]).toEqual(bytesOf(content + index));
-      }
-    };
-    const spill = (all: readonly PageMove[]) => {
-      const taken = mover.spill({ tenant: 'a', moves: all });
-      mover.queueMoves();
-      return taken;
-    };
-    const restore = (all: readonly PageMove[], from: StoreName = 'host') => {
-      const id = mover.restore({ tenant: 'a', moves: all, from });
-      mover.queueMoves();
-      return id;
-    };
-    return { ranks, mover, moves, write, end, expectPage, spill, restore };
-  }
-
-  test('each moves its own part, and all is told once', async () => {
-    const { mover, moves, write, end, expectPage, spill, restore } = await ofRanks([6, 6]);
-    for (const page of [0, 1]) write(page, 10 * page);
-    expect(spill([...moves(0, 4, 0), ...moves(1, 5, 10)])).toBe(2);
-    expect(await end()).toMatchObject([{ kind: 'spilled' }, { kind: 'spilled' }]);
-    mover.demote('a', [{ part: 'context', hostSlot: 5, diskSlot: 3, key: keyOf(10) }]);
-    const id = restore(moves(7, 4, 0));
-    expect(mover.dueNs(id)).toBeGreaterThan(0);
-    const bytes = 2 * PAGE_BYTES;
-    expect(await end()).toMatchObject([{ kind: 'restored', id, isComplete: true, bytes }]);
-    const fromDisk = restore(moves(8, 3, 10), 'disk');
-    expect(await end()).toMatchObject([{ kind: 'restored', id: fromDisk, bytes }]);
-    await expectPage(7, 0);
-    await expectPage(8, 10);
-    expect(mover.queue()).toEqual({ spillNs: 0, restoreNs: 0, diskNs: expect.any(Number) });
-  });
-
-  test('what one has no room for, none keeps', async () => {
-    const { moves, write, end, expectPage, spill, restore } = await ofRanks([6, 2, 4]);
-    for (let page = 0; page < 5; page++) write(page, 5 * page);
-    const all = [0, 1, 2, 3, 4].flatMap((page) => moves(page, page, 5 * page));
-    expect(spill(all)).toBe(2);
-    await end();
-    // The slot after them is another's at once.
-    expect(spill(moves(4, 2, 20))).toBe(1);
-    await end();
-    restore([...moves(10, 1, 5), ...moves(11, 2, 20)]);
-    expect(await end()).toMatchObject([{ kind: 'restored' }]);
-    await expectPage(10, 5);
-    await expectPage(11, 20);
-  });
-
-  test('where one fails, the others write nothing more', async () => {
-    const { ranks, mover, moves, write, end, expectPage, spill, restore } = await ofRanks([6, 6]);
-    write(0, 1);
-    spill(moves(0, 0, 1));
-    await end();
-    await ranks[1]!.route.lanes[0]!.close();
-    const id = restore(moves(3, 0, 1));
-    expect(await end()).toMatchObject([{ kind: 'restore-failed', id, failure: 'lane-lost' }]);
-    expect(mover.laneFailure).not.toBeNull();
-    write(3, 8);
-    mover.queueMoves();
-    expect(await end()).toEqual([]);
-    await expectPage(3, 8);
-    expect(spill(moves(0, 1, 1))).toBe(0);
-  });
-
-  test('what is given up comes back from none of them', async () => {
-    const { mover, moves, write, end, expectPage, spill, restore } = await ofRanks([6, 6]);
-    write(0, 1);
-    spill(moves(0, 0, 1));
-    await end();
-    for (const isThere of [false, true]) {
-      const id = restore(moves(5, 0, 1));
-      if (isThere) await mover.idle();
-      mover.cancel(id);
-      write(5, 9);
-      mover.queueMoves();
-      expect(await end()).toEqual([]);
-      await expectPage(5, 9);
-    }
-    expect(mover.isIdle).toBe(true);
-  });
 });
