@@ -24,6 +24,8 @@ export interface PlannedModel {
   readonly approximations: readonly string[];
   readonly parameters: number;
   readonly activeParameters: number;
+  /** Whether tokens are routed to experts. */
+  readonly hasExperts: boolean;
   /** On the device, as the checkpoint stores them. */
   readonly weightBytes: number;
   /** KV of one more token in layers that keep every token, in bf16. */
@@ -133,6 +135,7 @@ function planned(
     approximations: generic?.approximations ?? [],
     parameters: total,
     activeParameters: active,
+    hasExperts: spec.layerKinds.some(({ feedForward }) => feedForward.kind !== 'dense'),
     weightBytes: weightBytes(weightTensors(spec), BF16_BYTES),
     kvBytesPerToken: generic?.kvBytesPerToken ?? own.perToken,
     isKvDivided: generic?.isKvDivided ?? true,

@@ -53,7 +53,7 @@ export function caveatsOf(plan: Plan): readonly string[] {
       );
     }),
     ...(plan.observed === null ? [] : [observedText(plan.observed)]),
-    ...(hasExperts(plan) && hasOwn(plan) ? [ownExperts(plan)] : []),
+    ...(plan.model.hasExperts && hasOwn(plan) ? [ownExperts(plan)] : []),
     ...(plan.flags.expertParallel ? [WHOLE_EXPERTS] : []),
     ...(plan.flags.speculation === null ? [] : [draftsText(plan)]),
     ...plan.model.approximations,
@@ -62,7 +62,6 @@ export function caveatsOf(plan: Plan): readonly string[] {
 
 const hasOwn = ({ predictions }: Plan) =>
   predictions.some(({ prediction }) => prediction.engine.startsWith('bridgekeeper-'));
-const hasExperts = ({ model }: Plan) => model.activeParameters < model.parameters;
 
 function ownExperts({ gpu }: Plan): string {
   const factors = reachedByOwn(gpu, true).map(({ factor }) => factor);

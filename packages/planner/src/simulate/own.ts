@@ -26,8 +26,7 @@ export async function simulateOwn(scenario: Scenario, policy: PolicyName): Promi
   clock.runFreely();
   const window = new Window(scenario);
   const roofline = rooflineOf(gpu);
-  const hasExperts = model.spec.layerKinds.some(({ feedForward }) => feedForward.kind !== 'dense');
-  const reached = reachedByOwn(gpu, hasExperts);
+  const reached = reachedByOwn(gpu, model.hasExperts);
   const reserved = law === null ? 0 : gpu.reservedBytesUnderCc.value;
   const count = flags.dataParallel;
   const observer = new LoadObserver(scenario);

@@ -56,7 +56,7 @@ export async function digestFiles(root: string): Promise<string> {
     .sort((a, b) => (a.name < b.name ? -1 : 1));
   const files: { path: string; sha256: string }[] = [];
   for (const [index, { path, name }] of named.entries()) {
-    // Thousands of small files: to open and read each in the background takes several times as long.
+    // Thousands of small files: reading each in the background takes several times as long.
     files.push({ path: name, sha256: sha256(readFileSync(path)) });
     if (index % FILES_AT_ONCE === FILES_AT_ONCE - 1) await setImmediate();
   }
