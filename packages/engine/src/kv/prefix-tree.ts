@@ -114,13 +114,14 @@ export class PrefixTree {
   #sideStores(): SideStores | null {
     if (this.#tiers === null) return null;
     const { mover, policy } = this.#tiers;
-    const isAdmitted = (node: PageNode) =>
-      policy.admits([node], this.#shelves[HOST]!, this.#nowNs) > 0;
+    const isAdmitted = (node: PageNode, store: StoreName) =>
+      policy.admits([node], this.#shelves[TIERS.indexOf(store)]!, this.#nowNs) > 0;
     return {
       mover,
       counters: this.accounts.parts,
       isAdmitted,
-      isStateAdmitted: (node, worth) => policy.admitsState?.(worth) ?? isAdmitted(node),
+      isStateAdmitted: (node, worth, store) =>
+        policy.admitsState?.(worth, store) ?? isAdmitted(node, store),
     };
   }
 

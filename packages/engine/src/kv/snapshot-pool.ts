@@ -201,6 +201,12 @@ export class SnapshotPool implements SidePool {
     this.#keep(place, { ...kept, first, before, floor: this.#floor, writtenIn: -1, readIn: -1 });
   }
 
+  /** Of a node's state, wherever it is; null: none is known. */
+  worthOf(node: PageNode): StateWorth | null {
+    const kept = this.#kept[node.snapshot] ?? this.#stored.get(node);
+    return kept === undefined ? null : this.#worthOf(kept);
+  }
+
   placeOf({ snapshot }: PageNode): number {
     return snapshot;
   }

@@ -1,6 +1,7 @@
 import type { PageNode } from '../page-node.ts';
 import type { Shelf } from '../shelf.ts';
 import type { StateWorth } from '../snapshot-pool.ts';
+import type { StoreName } from './movement.ts';
 
 /**
  * Which pages keep their places. The tree asks it whenever a tier is full, and obeys but for what
@@ -21,10 +22,10 @@ export interface TierPolicy {
    */
   admits(span: readonly PageNode[], shelf: Shelf, nowNs: number): number;
   /**
-   * Whether the state after a node that leaves the device comes to host memory; absent: as `admits`
-   * says of the node.
+   * Whether the state after a node that leaves the tier above the store comes to it; absent: as
+   * `admits` says of the node.
    */
-  admitsState?(worth: StateWorth): boolean;
+  admitsState?(worth: StateWorth, store: StoreName): boolean;
   /** A request has this node, whose `hits` and `usedNs` are still those of the last one. */
   used?(node: PageNode, nowNs: number): void;
 }

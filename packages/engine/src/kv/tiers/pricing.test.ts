@@ -6,11 +6,11 @@ const S = 1e9;
 
 describe('what was learnt of reuse', () => {
   test('says how likely a page returns, and for how long it must be kept', () => {
-    const table = new ReuseTable(2);
+    const table = new ReuseTable(1);
     // Of 1000 pages 300 return after 50 s; the others never do.
     for (let page = 0; page < 1000; page++) table.used(0, 0);
     for (let page = 0; page < 300; page++) table.returned(0, 50 * S, 50 * S);
-    table.used(1, 1e5 * S);
+    table.used(0, 1e5 * S);
     const { best, horizons } = table.outlook(0, 0);
     expect(best.probability).toBeCloseTo(0.3, 2);
     expect(best.holdSeconds).toBeGreaterThan(45);
@@ -19,8 +19,22 @@ describe('what was learnt of reuse', () => {
     // One that has waited for 40 s is worth more, one that has waited for 100 s nothing.
     expect(usesPerSecond(table.outlook(0, 40 * S).best)).toBeGreaterThan(usesPerSecond(best));
     expect(table.outlook(0, 100 * S).best.probability).toBe(0);
-    // Of another class nothing is known.
-    expect(table.outlook(1, 0).best.probability).toBe(0);
+  });
+
+  test('believes of pages that were used more often what is known of others, until more is', () => {
+    const table = new ReuseTable(3);
+    const probabilities = () => [0, 1, 2].map((of) => table.outlook(of, 0).best.probability);
+    for (let page = 0; page < 5000; page++) table.used(1, 0);
+    for (let page = 0; page < 2500; page++) table.returned(1, 50 * S, 50 * S);
+    table.used(0, 1e5 * S);
+    const [once, twice, often] = probabilities();
+    expect(once).toBe(0);
+    expect(twice).toBeCloseTo(0.5, 2);
+    expect(often).toBeCloseTo(0.5, 2);
+    for (let page = 0; page < 5000; page++) table.used(2, 1e5 * S);
+    for (let page = 0; page < 1000; page++) table.returned(2, 50 * S, 2e5 * S);
+    table.used(0, 3e5 * S);
+    expect(probabilities()[2]).toBeCloseTo(0.2, 1);
   });
 
   test('counts what was used lately against no age that it has not reached', () => {

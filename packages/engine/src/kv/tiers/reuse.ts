@@ -15,7 +15,7 @@ const LEVELS = 13;
 const ENOUGH_PAGES = 500;
 /** What was learnt counts half after so many uses. */
 const HALF_LIFE_USES = 250_000;
-/** An outlook is worked out anew once a class was used so many times, or by so much of its uses. */
+/** An outlook is worked out anew once there were so many uses of what it is learnt from. */
 const STALE_USES = 500;
 
 /** What may be expected of a page until one of several ages. */
@@ -45,7 +45,8 @@ interface Class {
 /**
  * When pages are used again, learnt from uses as they come: for each class and age how many were
  * used again at that age, of those that reached it. What was used lately has not reached the later
- * ages, and says nothing of them.
+ * ages, and says nothing of them. Pages pass through classes in their order: of one that few have
+ * reached, what is known of the class before it is believed.
  */
 export class ReuseTable {
   readonly #classes: Class[];
@@ -89,7 +90,7 @@ export class ReuseTable {
   }
 
   outlook(of: number, ageNs: number): Outlook {
-    const { uses } = this.#classes[of]!;
+    const uses = this.#classes.slice(0, of + 1).reduce((sum, each) => sum + each.uses, 0);
     let known = this.#outlooks[of];
     if (known === undefined || uses > known.atUses * 1.05 + STALE_USES || uses < known.atUses) {
       known = { atUses: uses, ages: this.#workOut(of) };
@@ -99,7 +100,10 @@ export class ReuseTable {
   }
 
   /** Of pages that reach each age, the share that is used again while it has it. */
-  #shares({ returns, waiting }: Class): Float64Array {
+  #shares(of: number): Float64Array {
+    const { returns, waiting } = this.#classes[of]!;
+    // What was used more often returns no less.
+    const least = of === 0 ? null : this.#shares(of - 1);
     const waits = new Float64Array(BUCKETS);
     waiting.byAge(this.#present, (slots, pages) => {
       waits[bucketOf(slots * FIRST_EDGE_S * 1e9)]! += pages;
@@ -113,13 +117,14 @@ export class ReuseTable {
       reached -= returned + waits[bucket]!;
       const missing = Math.max(0, ENOUGH_PAGES - had);
       // One more: none is sure to return.
-      before = Math.min(1, (returned + missing * before) / (had + missing + 1));
+      const believed = least?.[bucket] ?? before;
+      before = Math.min(1, (returned + missing * believed) / (had + missing + 1));
       return before;
     });
   }
 
   #workOut(of: number): Outlook[] {
-    const shares = this.#shares(this.#classes[of]!);
+    const shares = this.#shares(of);
     return Array.from({ length: BUCKETS }, (_, from) => {
       const horizons: Horizon[] = [];
       let best = NEVER;

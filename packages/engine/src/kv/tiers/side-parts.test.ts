@@ -323,12 +323,50 @@ describe('a part that the device needs the place of', () => {
     expect(matches()).toEqual([6, 0, 6]);
   });
 
+  describe('whose host memory has no slot left for another', () => {
+    const windows = { ...TIGHT, host: 4, disk: 4 };
+    const states = { ...FEW, host: 2, disk: 1 };
+    const churned = (setting: Setting) => {
+      const machine = new Machine({ disk: 64, launchTokens: 24, ...setting });
+      for (const from of [0, 1000, 2000]) machine.serve(text(from));
+      machine.serve(text(0));
+      machine.serve(text(3000));
+      return machine;
+    };
+
+    test('goes on to the disk, and comes back from there', () => {
+      const machine = churned({ window: windows, state: states });
+      expect(machine.match(prefix(1000, 6))).toBe(6);
+      const { window, state } = machine.parts;
+      expect([window.resident, state.resident]).toEqual([
+        [4, 2],
+        [2, 1],
+      ]);
+      expect([window.demoted, state.demoted]).toEqual([2, 1]);
+      expect(machine.serve(text(1000))).toBe(6);
+    });
+
+    test('is lost where the disk takes longer than it saves', () => {
+      const prices: KvPrices = {
+        ...PRICES,
+        writeNs: (tier) => (tier === 'disk' ? 1e9 : 0),
+      };
+      const served = (policy: TierPolicyName, prices: KvPrices) => {
+        const machine = churned({ state: states, policy, prices });
+        return machine.parts.state.demoted;
+      };
+      expect(served('priced', prices)).toBe(0);
+      expect(served('priced', { ...prices, writeNs: () => 0 })).toBeGreaterThan(0);
+      expect(served('lru', prices)).toBeGreaterThan(0);
+    });
+  });
+
   test('does not take the slot of what the same request waits for', () => {
     const { device, host } = { device: 3, host: 2 };
     const world = new PageWorld(8, 8, 0, never, { window: { device, host, disk: 0 } });
     const pool = new WindowPool(6, SIZES);
     const accounts = new TierAccounts();
-    const stored = new StoredParts('window', pool, world, accounts.parts.window);
+    const stored = new StoredParts('window', pool, world, accounts.parts.window, () => false);
     const nodes = [0, 1, 2].map((page) => {
       const node = new PageNode(`${page}`, 't', null);
       node.window = { page, holders: 0, arrival: null, link: null };

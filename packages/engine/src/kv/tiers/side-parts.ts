@@ -1,5 +1,5 @@
 import { invariant } from '@bridgekeeper/bridge';
-import { type Arrival, NOWHERE, type PageNode } from '../page-node.ts';
+import { type Arrival, DISK, NOWHERE, type PageNode } from '../page-node.ts';
 import type { SnapshotPool, StateWorth } from '../snapshot-pool.ts';
 import type { WindowedSequence, WindowPool } from '../window-pool.ts';
 import type { PartCounters, SidePart } from './accounts.ts';
@@ -16,9 +16,9 @@ export interface Side {
 export interface SideStores {
   readonly mover: Mover;
   readonly counters: Readonly<Record<SidePart, PartCounters>>;
-  /** Whether the node itself would come to host memory. */
-  readonly isAdmitted: (node: PageNode) => boolean;
-  readonly isStateAdmitted: (node: PageNode, worth: StateWorth) => boolean;
+  /** Whether the node itself would come to the store. */
+  readonly isAdmitted: (node: PageNode, store: StoreName) => boolean;
+  readonly isStateAdmitted: (node: PageNode, worth: StateWorth, store: StoreName) => boolean;
 }
 
 /**
@@ -152,13 +152,14 @@ function storedWindows(
   window: WindowPool,
   { mover, counters, isAdmitted }: SideStores,
 ): StoredParts {
-  const stored = new StoredParts('window', window, mover, counters.window);
+  const isWorthDisk = (node: PageNode) => node.at[DISK] !== NOWHERE || isAdmitted(node, 'disk');
+  const stored = new StoredParts('window', window, mover, counters.window, isWorthDisk);
   // Of what sequences only passed there is too much, of which too little comes back.
   window.whenEvicted = (node, isEnd) => {
     // A prompt that comes again goes on from the page before its last, which its window is over.
     const pages = window.pagesBefore + 1;
     const isWorthIt = () =>
-      isEnd && isLeftWithin(node, pages) && (node.isStored || isAdmitted(node));
+      isEnd && isLeftWithin(node, pages) && (node.isStored || isAdmitted(node, 'host'));
     stored.spill(node, isWorthIt);
   };
   return stored;
@@ -185,8 +186,10 @@ function storedStates(
   snapshots: SnapshotPool,
   { mover, counters, isStateAdmitted }: SideStores,
 ): StoredParts {
-  const stored = new StoredParts('state', snapshots, mover, counters.state);
-  snapshots.whenEvicted = (node, worth) =>
-    stored.spill(node, () => worth !== null && isStateAdmitted(node, worth));
+  const isWorth = (node: PageNode, worth: StateWorth | null, store: StoreName) =>
+    worth !== null && isStateAdmitted(node, worth, store);
+  const isWorthDisk = (node: PageNode) => isWorth(node, snapshots.worthOf(node), 'disk');
+  const stored = new StoredParts('state', snapshots, mover, counters.state, isWorthDisk);
+  snapshots.whenEvicted = (node, worth) => stored.spill(node, () => isWorth(node, worth, 'host'));
   return stored;
 }

@@ -8,7 +8,8 @@ import type { Mover, PageMove, StoreName } from './movement.ts';
  * One kind of what nodes have beside their pages, windows or states, as far as it is below the
  * device: slots of host memory and of the disk. A part that the device needs the place of is
  * written to host memory, unless it is there already; what came back keeps its slot. Where slots
- * are short, the part that was used longest ago gives way.
+ * are short, the part that was used longest ago gives way: in host memory it goes on to the disk,
+ * if that is worth it.
  */
 export class StoredParts {
   readonly part: SidePart;
@@ -16,14 +17,23 @@ export class StoredParts {
   readonly #mover: Mover;
   readonly #counters: PartCounters;
   readonly #slots: Readonly<Record<StoreName, PartSlots>>;
+  readonly #isWorthDisk: (node: PageNode) => boolean;
   /** They do not give way. */
   #pinned: ReadonlySet<PageNode> = new Set();
 
-  constructor(part: SidePart, pool: SidePool, mover: Mover, counters: PartCounters) {
+  /** `isWorthDisk`: whether what gives way in host memory goes on to the disk. */
+  constructor(
+    part: SidePart,
+    pool: SidePool,
+    mover: Mover,
+    counters: PartCounters,
+    isWorthDisk: (node: PageNode) => boolean,
+  ) {
     this.part = part;
     this.pool = pool;
     this.#mover = mover;
     this.#counters = counters;
+    this.#isWorthDisk = isWorthDisk;
     const slotsOf = (store: StoreName) => new PartSlots(mover.slots[store][part] ?? 0);
     this.#slots = { host: slotsOf('host'), disk: slotsOf('disk') };
   }
@@ -69,7 +79,7 @@ export class StoredParts {
     return true;
   }
 
-  /** The node's page goes on to disk: so does what host memory has of this, if there are slots. */
+  /** What host memory has of the node goes on to the disk, if there are slots. */
   demote(node: PageNode): void {
     const hostSlot = this.#slots.host.slotOf(node);
     if (hostSlot === NOWHERE) return;
@@ -109,7 +119,9 @@ export class StoredParts {
     if (slots.free === 0) {
       const oldest = slots.oldest;
       if (oldest === undefined || this.#pinned.has(oldest)) return NOWHERE;
-      this.#leave(oldest, store);
+      const hasDisk = store === 'host' && this.#slots.disk.places > 0;
+      if (hasDisk && this.#isWorthDisk(oldest)) this.demote(oldest);
+      if (slots.slotOf(oldest) !== NOWHERE) this.#leave(oldest, store);
     }
     return slots.take();
   }

@@ -94,9 +94,9 @@ export function priced(prices: KvPrices): TierPolicy {
       );
       return pays ? span.length : 0;
     },
-    admitsState({ savedNs, chance }) {
-      const readNs = prices.readNs('host', 'state');
-      return chance * savedNs > prices.writeNs('host', 'state') + chance * readNs;
+    admitsState({ savedNs, chance }, store) {
+      const readNs = prices.readNs(store, 'state');
+      return chance * savedNs > prices.writeNs(store, 'state') + chance * readNs;
     },
     used(node, nowNs) {
       if (node.hits > 0) reuse.returned(classOf(node), nowNs - node.usedNs, nowNs);
