@@ -4,6 +4,8 @@
 #include "fp8.cuh"
 #elif FORMAT == 2
 #include "fp4.cuh"
+#elif FORMAT == 3
+#include "int4.cuh"
 #endif
 
 // Products of many lines with the experts that they chose, as of prompts: what counts are the
@@ -13,8 +15,8 @@
 // step before are under way. Which expert and which of its lines a block has it finds in the
 // groups: the grid depends on how many lines there are and not on where they go.
 //
-// Fixed when compiled: FORMAT (0: bf16, 1: FP8 e4m3 with scales, 2: MXFP4), LINE_TILE (64 or 128),
-// WGMMA (1: warpgroups multiply, Hopper alone; 0: warps do, with mma.sync).
+// Fixed when compiled: FORMAT (0: bf16, 1: FP8 e4m3 with scales, 2: MXFP4, 3: int4), LINE_TILE (64
+// or 128), WGMMA (1: warpgroups multiply, Hopper alone; 0: warps do, with mma.sync).
 
 /** Two for each line, so that a warp has 16 of them and its sums fit its registers. */
 #define THREADS (2 * LINE_TILE)
@@ -24,7 +26,7 @@
 #define LINE_STAGES 3
 /** Where weights are not widened they come in the background, too. */
 #define ROW_STAGES (FORMAT == 0 ? 3 : 2)
-/** Inputs that a thread widens at once: a block of MXFP4. */
+/** Inputs that a thread widens at once: a block of MXFP4, or of a group of int4. */
 #define SPAN 32
 #define SPANS (ROWS * STEP / SPAN / THREADS)
 /** Pieces of 16 bytes that a thread copies, of lines and of bf16 weights. */
@@ -114,7 +116,13 @@ template <bool IS_GATE> struct RowFeed {
       const i64 block = rows[i] * (problem.inputs / SPAN) + at / SPAN;
       packed[i].codes = make_uint4(0, 0, 0, 0);
       if (isGiven) packed[i].codes = *(const uint4*)(problem.weight + block * 16);
+#if FORMAT == 2
       packed[i].scale = isGiven ? ((const unsigned char*)problem.scales)[block] : 0;
+#else
+      const i64 group = rows[i] * (problem.inputs / problem.blockInputs) + at / problem.blockInputs;
+      // Codes of zeros less a zero point of zero.
+      packed[i].scale = isGiven ? ((const u32*)problem.scales)[group] : 0;
+#endif
 #endif
     }
   }
@@ -135,13 +143,22 @@ template <bool IS_GATE> struct RowFeed {
         *(uint4*)(target + swizzled(line, piece + half * 2 + 1)) = high;
       }
 #else
+#if FORMAT == 2
       const u32 factor = fp4Factor(packed[i].scale);
+#else
+      const Int4Scale scale(packed[i].scale);
+#endif
       const u32 codes[4] = {packed[i].codes.x, packed[i].codes.y, packed[i].codes.z,
                             packed[i].codes.w};
 #pragma unroll
       for (int j = 0; j < 4; j++) {
         u32 pairs[4];
+#if FORMAT == 2
         widenFp4(codes[j], factor, pairs);
+#else
+        const uint4 wide = scale.widen(codes[j]);
+        pairs[0] = wide.x, pairs[1] = wide.y, pairs[2] = wide.z, pairs[3] = wide.w;
+#endif
         *(uint4*)(target + swizzled(line, piece + j)) =
             make_uint4(__byte_perm(pairs[0], pairs[1], 0x5410),
                        __byte_perm(pairs[2], pairs[3], 0x5410),
@@ -394,8 +411,9 @@ template <bool IS_GATE> __device__ void multiplyTile(const Problem& problem) {
 /*
  * Grid: (tiles of rows: 64 units under a gate, 128 outputs otherwise; tiles of lines, as many as
  * any routing fills). Threads: THREADS. Dynamic shared memory: sizeof(Shared). Inputs are a
- * multiple of 8 in bf16, 16 in FP8 and 32 in MXFP4; blockInputs a multiple of STEP or not below
- * inputs. What the parameters are see experts.cu's kernels.
+ * multiple of 8 in bf16, 16 in FP8 and 32 in MXFP4 and int4; blockInputs a multiple of STEP or not
+ * below inputs, and of int4 a multiple of SPAN that divides them. What the parameters are see
+ * experts.cu's kernels.
  */
 
 extern "C" __global__ void __launch_bounds__(THREADS, 256 / LINE_TILE)

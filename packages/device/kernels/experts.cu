@@ -4,6 +4,8 @@
 #include "fp8.cuh"
 #elif FORMAT == 2
 #include "fp4.cuh"
+#elif FORMAT == 3
+#include "int4.cuh"
 #endif
 
 // Products of lines with the experts that they chose. A block has ROWS rows of one expert's weight
@@ -17,9 +19,9 @@
 // product is free as long as both operands agree: each lane reads 16 bytes of its row at once, and
 // the same inputs of its line.
 //
-// Fixed when compiled: FORMAT (0: bf16, 1: FP8 e4m3 with scales, 2: MXFP4), LINE_TILE (8, 16 or
-// 32), WARPS of a block, TILES_AHEAD (4 or 8), IS_FEW (1: at most 32 assignments, whose groups
-// every warp works out for itself).
+// Fixed when compiled: FORMAT (0: bf16, 1: FP8 e4m3 with scales, 2: MXFP4, 3: int4), LINE_TILE
+// (8, 16 or 32), WARPS of a block, TILES_AHEAD (4 or 8), IS_FEW (1: at most 32 assignments, whose
+// groups every warp works out for itself).
 
 #define THREADS (WARPS * WARP_LANES)
 /** Blocks that share a multiprocessor, as far as registers go: shared memory has room for these. */
@@ -97,8 +99,8 @@ struct Lines {
     pitch = chunkInputs * 2 + LINE_SKEW;
   }
   __device__ unsigned char* piece(int line, int piece) const {
-    // Lanes of MXFP4 are four pieces apart: every other pair of lanes is moved by one.
-    const int place = FORMAT == 2 ? piece ^ (piece >> 3 & 1) : piece;
+    // Lanes of packed codes are four pieces apart: every other pair of lanes is moved by one.
+    const int place = FORMAT >= 2 ? piece ^ (piece >> 3 & 1) : piece;
     return start + line * pitch + place * 16;
   }
 };
@@ -219,10 +221,17 @@ struct Feed {
 #endif
 };
 
+#if FORMAT == 1 || FORMAT == 3
 #if FORMAT == 1
+typedef float Scale;
+#else
+/** With the zero point (int4.cuh). */
+typedef u32 Scale;
+#endif
+
 /** The scales of a warp's rows, in shared memory. */
 struct Scales {
-  float* start;
+  Scale* start;
   int perRow;
   int blockInputs;
   int lastInput;
@@ -231,13 +240,13 @@ struct Scales {
     blockInputs = problem.blockInputs;
     lastInput = problem.inputs - 1;
     perRow = lastInput / blockInputs + 1;
-    start = (float*)memory + threadIdx.x / WARP_LANES * WARP_ROWS * perRow;
+    start = (Scale*)memory + threadIdx.x / WARP_LANES * WARP_ROWS * perRow;
   }
   template <bool IS_GATE>
   __device__ void load(const Problem& problem, const WarpRows<IS_GATE>& rows) const {
 #pragma unroll 8
     for (int row = 0; row < WARP_ROWS; row++) {
-      const float* source = (const float*)problem.scales;
+      const Scale* source = (const Scale*)problem.scales;
       source += rows.weightRow(row) / problem.blockOutputs * perRow;
       for (int i = threadIdx.x % WARP_LANES; i < perRow; i += WARP_LANES) {
         start[row * perRow + i] = source[i];
@@ -245,10 +254,13 @@ struct Scales {
     }
     __syncwarp();
   }
-  /** Of one of the lane's rows, for a tile. */
-  __device__ float of(int half, int tile) const {
+  /** Of one of the lane's rows, for its inputs of a tile. */
+  __device__ Scale of(int half, int tile) const {
     const int own = threadIdx.x % WARP_LANES / 4 + half * 8;
-    return start[own * perRow + min(tile * TILE_INPUTS, lastInput) / blockInputs];
+    // Those of FP8 are of whole tiles.
+    const int skipped = FORMAT == 1 ? 0 : threadIdx.x % 4 * LANE_INPUTS;
+    const int first = min(tile * TILE_INPUTS + skipped, lastInput);
+    return start[own * perRow + first / blockInputs];
   }
 };
 #endif
@@ -290,6 +302,8 @@ __device__ inline void fillLines(const Problem& problem, const Lines& lines, con
       if (piece < given) values = ((const uint4*)source)[piece];
 #if FORMAT == 2
       values = orderedAsFp4(values);
+#elif FORMAT == 3
+      values = orderedAsInt4(values);
 #endif
       *(uint4*)lines.piece(line, piece) = values;
     }
@@ -303,7 +317,7 @@ struct Walk {
   const Problem& problem;
   const Feed& feed;
   const Lines& lines;
-#if FORMAT == 1
+#if FORMAT == 1 || FORMAT == 3
   const Scales& scales;
 #endif
 
@@ -331,6 +345,15 @@ struct Walk {
 #pragma unroll
         for (int i = 0; i < 4; i++) sums[each][n][i] += factors[i / 2] * parts[each][n][i];
       }
+    }
+#elif FORMAT == 3
+    const Int4Scale upperScale(scales.of(0, tile)), lowerScale(scales.of(1, tile));
+    const u32 uppers[4] = {rows.upper.x, rows.upper.y, rows.upper.z, rows.upper.w};
+    const u32 lowers[4] = {rows.lower.x, rows.lower.y, rows.lower.z, rows.lower.w};
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+      multiplyPiece(sums[i % SETS], upperScale.widen(uppers[i]), lowerScale.widen(lowers[i]), lines,
+                    lastLine, piece + i);
     }
 #else
     const u32 factors[2] = {feed.factor(words[0], tile), feed.factor(words[1], tile)};
@@ -395,7 +418,7 @@ template <bool IS_GATE> __device__ void multiplyExpert(const Problem& problem) {
   const Feed feed(problem, rows, dynamic);
   const int own = threadIdx.x % WARP_LANES / 4;
   float bias[2] = {};
-#if FORMAT == 1
+#if FORMAT == 1 || FORMAT == 3
   const Scales scales(problem, dynamic + RING_BYTES);
   const Lines lines(dynamic + RING_BYTES + ROWS * scales.perRow * 4, problem.chunkInputs);
   const Walk walk = {problem, feed, lines, scales};
@@ -408,7 +431,7 @@ template <bool IS_GATE> __device__ void multiplyExpert(const Problem& problem) {
 #pragma unroll
     for (int tile = 0; tile < TILES_AHEAD; tile++) feed.ask(tile);
     if (from == 0) {
-#if FORMAT == 1
+#if FORMAT == 1 || FORMAT == 3
       scales.load(problem, rows);
 #endif
       if (problem.bias != nullptr) {
@@ -451,7 +474,8 @@ template <bool IS_GATE> __device__ void multiplyExpert(const Problem& problem) {
 
 /*
  * Grid: (tiles of ROWS rows, groups): groups are assignments where IS_FEW, else experts. Inputs are
- * a multiple of LANE_INPUTS; blockInputs a multiple of TILE_INPUTS or not below inputs.
+ * a multiple of LANE_INPUTS; blockInputs a multiple of TILE_INPUTS or not below inputs, and of int4
+ * a multiple of LANE_INPUTS that divides them.
  */
 
 /** out[assignments, outputs] in bf16; the weight has 2 * outputs rows for each expert. */

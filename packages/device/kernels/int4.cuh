@@ -32,6 +32,40 @@ __device__ inline uint4 widenInt4(u32 codes, u32 zeros) {
   return make_uint4(pairs[0], pairs[1], pairs[2], pairs[3]);
 }
 
+/** A group's scale, by which codes are widened to bf16 as they would be rounded from f32. */
+struct Int4Scale {
+  u32 zeros;
+  u32 high;
+  u32 low;
+
+  /**
+   * bf16 has 8 of the 11 bits that a scale has at most. What it lacks is of 3 bits: times a code,
+   * which has 5, that is exact, and the sum with the rest is rounded once.
+   */
+  __device__ explicit Int4Scale(u32 word) {
+    const u32 scale = word & ~INT4_ZERO_BITS;
+    const u32 first = scale & 0xffff0000u;
+    const float rest = __uint_as_float(scale) - __uint_as_float(first);
+    zeros = int4Zeros(word);
+    high = __byte_perm(first, 0, 0x3232);
+    low = __byte_perm(__float_as_uint(rest), 0, 0x3232);
+  }
+  /** Eight codes, as widenInt4 pairs them. */
+  __device__ uint4 widen(u32 codes) const {
+    const uint4 pairs = widenInt4(codes, zeros);
+    return make_uint4(scaled(pairs.x), scaled(pairs.y), scaled(pairs.z), scaled(pairs.w));
+  }
+
+ private:
+  __device__ u32 scaled(u32 pair) const {
+    u32 product;
+    // The sum with -0 changes nothing.
+    asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(product) : "r"(pair), "r"(low), "r"(0x80008000u));
+    asm("fma.rn.bf16x2 %0, %1, %2, %0;" : "+r"(product) : "r"(pair), "r"(high));
+    return product;
+  }
+};
+
 /** The same as f16, with an instruction in four less. */
 struct Int4Halves {
   u32 zeros;

@@ -751,11 +751,11 @@ export function elementMatrix(weight: Slice): Matrix {
 
 /**
  * How the weights of experts are stored: as other weights, or as MXFP4 (OCP Microscaling Formats),
- * which stays packed: 4-bit codes (E2M1), two to a byte, the earlier in its low half, with a scale
- * of 8 bits (E8M0, a power of two) for each 32 inputs. Scales above 128, which no weights have,
- * make NaN of their block.
+ * which stays packed, too: 4-bit codes (E2M1), two to a byte, the earlier in its low half, with a
+ * scale of 8 bits (E8M0, a power of two) for each 32 inputs. Scales above 128, which no weights
+ * have, make NaN of their block.
  */
-export type ExpertFormat = StorageFormat | 'mxfp4';
+export type ExpertFormat = MatrixFormat | 'mxfp4';
 
 /** Inputs that share a scale of MXFP4. */
 export const MXFP4_BLOCK = 32;
@@ -795,11 +795,7 @@ export interface GateForm {
 }
 
 /** Bytes of a matrix's codes or elements. */
-export function packedBytes(
-  format: MatrixFormat | ExpertFormat,
-  values: number,
-  elementBytes: number,
-): number {
+export function packedBytes(format: ExpertFormat, values: number, elementBytes: number): number {
   if (format === 'mxfp4' || format === 'int4') return values / 2;
   return values * (format === 'element' ? elementBytes : 1);
 }

@@ -21,7 +21,7 @@ const quick = chooseModels('quick', '');
 
 test('models are chosen by name', () => {
   expect(chooseModels('none', '')).toEqual([]);
-  expect(chooseModels('all', '')).toHaveLength(63);
+  expect(chooseModels('all', '')).toHaveLength(67);
   expect(quick.length).toBeGreaterThan(1);
   const windowed = chooseModels('all', 'Mistral');
   expect(windowed.every(({ name }) => name.startsWith('Mistral'))).toBe(true);

@@ -1,4 +1,6 @@
+import { bf16FromF32, f32FromBf16 } from '../bf16.ts';
 import { bytesPerElement, type ElementType } from '../device.ts';
+import { f32FromF16 } from '../f16.ts';
 import {
   type ExpertFormat,
   type ExpertGroups,
@@ -12,6 +14,7 @@ import {
 } from '../ops.ts';
 import { type ContractCase, expectClose, expectSame, expectThat } from './case.ts';
 import { filled } from './filled.ts';
+import { int4Matrix, uploadInt4 } from './linear-cases.ts';
 import { referenceFp8, referenceSigmoid } from './reference.ts';
 import {
   referenceE2m1,
@@ -308,6 +311,10 @@ async function experts(bench: Workbench, format: ExpertFormat, rows: number, inp
       blockInputs: MXFP4_BLOCK,
     };
   }
+  if (format === 'int4') {
+    const group = [inputs === 192 ? 192 : 128, 64, 32].find((size) => inputs % size === 0)!;
+    return int4Matrix(bench, inputs, rows, group);
+  }
   const codes = bench.once('experts in FP8', () =>
     filled(new Uint8Array(rows * inputs), () => {
       const code = dice.integer(0, 253);
@@ -444,7 +451,7 @@ const SIZES: readonly Omit<ExpertCase, 'format' | 'hasBias'>[] = [
   { count: 140, topK: 2, experts: 3, inputs: 352, outputs: 26, spread: 'collapsed' },
   { count: 200, topK: 2, experts: 4, inputs: 160, outputs: 22, spread: 'random' },
 ];
-const FORMATS: readonly ExpertFormat[] = ['element', 'fp8-e4m3', 'mxfp4'];
+const FORMATS: readonly ExpertFormat[] = ['element', 'fp8-e4m3', 'mxfp4', 'int4'];
 
 async function checkAll(check: (test: ExpertCase) => Promise<void>): Promise<void> {
   for (const format of FORMATS) {
@@ -511,6 +518,54 @@ async function checkMxfp4(bench: Workbench, blocks: number, experts: number): Pr
   }
 }
 
+/**
+ * Every code under every zero point, with scales of f16: by lines that each pick one input, values
+ * come out rounded once to the device's elements.
+ */
+async function checkInt4(bench: Workbench, count: number): Promise<void> {
+  const [inputs, group, outputs] = [256, 32, 17 * 16];
+  const groups = inputs / group;
+  // Output o has zero point o / 16, and its code of input i is o + i.
+  const codes = filled(
+    new Uint8Array(outputs * inputs),
+    (i) => (Math.floor(i / inputs) + (i % inputs)) % 16,
+  );
+  const zeros = filled(new Uint8Array(outputs * groups), (i) => Math.floor(i / groups / 16));
+  const scales = f32FromF16(
+    filled(new Uint16Array(outputs * groups), () => bench.dice.integer(0x1000, 0x4fff)),
+  );
+  const weight = await uploadInt4(bench, codes, scales, zeros);
+  const test = { count, topK: 1, experts: 1, inputs, outputs } as const;
+  const groupsOf = { ...test, format: 'int4', spread: 'collapsed', hasBias: false } as const;
+  for (let first = 0; first < inputs; first += count) {
+    const lines = new Float32Array(count * inputs);
+    const inputOf = (line: number) => (first + line) % inputs;
+    for (let line = 0; line < count; line++) lines[line * inputs + inputOf(line)] = 1;
+    const out = await bench.output(count * outputs);
+    bench.launch('expert-down', {
+      ...(await uploadGroups(bench, groupsOf, new Array<number>(count).fill(0))),
+      ...weight,
+      blockInputs: group,
+      input: await bench.upload(lines),
+      bias: null,
+      weights: await bench.upload(new Float32Array(count).fill(1), 'f32'),
+      epilogue: 'store',
+      out,
+      inputs,
+      outputs,
+      workspace: await bench.poisoned(expertDownWorkspace(test), 'contract workspace'),
+    });
+    const actual = await bench.download(out);
+    const exact = filled(new Float32Array(actual.length), (i) => {
+      const [line, output] = [Math.floor(i / outputs), i % outputs];
+      const scale = scales[output * groups + Math.floor(inputOf(line) / group)]!;
+      return (((output + inputOf(line)) % 16) - Math.floor(output / 16)) * scale;
+    });
+    const wanted = bench.element === 'f32' ? exact : f32FromBf16(bf16FromF32(exact));
+    expectSame(`int4 of experts by ${count} lines from ${first} on`, actual, wanted);
+  }
+}
+
 export const expertCases: readonly ContractCase[] = [
   benchCase('routes to experts', 'arithmetic', async (bench) => {
     const sizes = [
@@ -567,5 +622,8 @@ export const expertCases: readonly ContractCase[] = [
     await checkMxfp4(bench, 1, 1);
     // Few lines of each expert, had they been spread evenly.
     await checkMxfp4(bench, 2, 4);
+  }),
+  benchCase('int4 of experts is rounded once', 'arithmetic', async (bench) => {
+    for (const count of [1, 8, 24, 48, 256]) await checkInt4(bench, count);
   }),
 ];

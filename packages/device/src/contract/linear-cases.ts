@@ -95,7 +95,7 @@ async function matrix(bench: Workbench, { size: [, inputs, outputs], block, grou
 }
 
 /** Every code under every zero point, and scales of both signs that bf16 holds. */
-async function int4Matrix(bench: Workbench, inputs: number, outputs: number, group: number) {
+export async function int4Matrix(bench: Workbench, inputs: number, outputs: number, group: number) {
   // Four codes of a draw: there are many.
   let drawn = 0;
   const codes = bench.once('int4 codes', () =>
@@ -118,7 +118,7 @@ async function int4Matrix(bench: Workbench, inputs: number, outputs: number, gro
 const bf16Values = (values: Float32Array) => f32FromBf16(bf16FromF32(values));
 
 /** Codes one by one, packed by the rule of `int4`. */
-async function uploadInt4(
+export async function uploadInt4(
   bench: Workbench,
   codes: Uint8Array,
   scales: Float32Array,

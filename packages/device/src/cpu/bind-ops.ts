@@ -700,7 +700,9 @@ function bindExperts(
   const blocks = Math.ceil(rows / blockOutputs) * Math.ceil(inputs / blockInputs);
   const scalesOf = (scales: SliceRef | null) => {
     if (scales === null) throw new RangeError(`weights in ${format} need scales`);
-    return format === 'mxfp4' ? memory.u8(scales, blocks) : memory.f32(scales, blocks);
+    if (format === 'mxfp4') return memory.u8(scales, blocks);
+    if (format === 'int4') return unsigned(memory.i32(scales, blocks));
+    return memory.f32(scales, blocks);
   };
   const values =
     format === 'element'

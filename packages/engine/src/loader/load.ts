@@ -257,9 +257,7 @@ function stackOf(
   scales: unknown,
   feedForward: ExpertsFeedForward,
 ): ExpertsMatrix {
-  const { format } = matrix;
-  invariant(format !== 'int4', 'experts are not int4');
-  const sizes = { ...matrix, format, outputs: matrix.outputs / heldExperts(feedForward) };
+  const sizes = { ...matrix, outputs: matrix.outputs / heldExperts(feedForward) };
   if (scales === undefined) return sizes;
   // Rows were counted in bytes.
   const packed = { format: 'mxfp4', scales: scales as Slice, inputs: matrix.inputs * 2 } as const;

@@ -5,7 +5,6 @@ import { alike, type Family, PLAIN } from './families/family.ts';
 import { FAMILIES } from './families/index.ts';
 import { LAYER_TYPES, layerTypes } from './families/layer-types.ts';
 import { describeQuantization, type Quantization } from './quantization.ts';
-import { INT4_NAMES } from './quantization-int4.ts';
 import type { LayerKind, ModelSpec, StoredType } from './spec.ts';
 
 const STORED_TYPES: Readonly<Record<string, StoredType>> = {
@@ -93,12 +92,6 @@ function checkQuantization(config: ConfigReader, kinds: readonly LayerKind[]): Q
   const isStacked = kinds.some(
     ({ feedForward }) => feedForward.kind === 'experts' && feedForward.stored === 'mxfp4 stack',
   );
-  const hasExperts = kinds.some(({ feedForward }) => feedForward.kind === 'experts');
-  if (hasExperts && quantization?.method === 'int4') {
-    const name = INT4_NAMES[quantization.order];
-    const message = `is of ${name}; of experts in 4 bits, mxfp4 is supported`;
-    throw config.error('unsupported', 'quantization_config', message);
-  }
   if (isStacked === (quantization?.method === 'mxfp4')) return quantization;
   const found = quantization === null ? 'is missing' : `is of method ${quantization.method}`;
   const wanted = isStacked ? 'mxfp4' : 'fp8, compressed-tensors, awq, gptq, or none';

@@ -136,10 +136,47 @@ describe('quantization_config of weights in 4 bits', () => {
     );
   });
 
-  test('of experts is refused, and so is a part of a stack, and a rank', () => {
+  test('of experts is one matrix of all, and routers are as they were', () => {
     const experts = { num_experts: 4, num_experts_per_tok: 2, moe_intermediate_size: 32 };
     const moe = { architectures: ['Qwen3MoeForCausalLM'], ...experts };
-    expect(() => specOf(AWQ, moe)).toThrow(/is of AWQ; of experts in 4 bits, mxfp4/);
+    const tensors = weightTensors(specOf(AWQ, moe));
+    const ofLayer = (role: string) => tensors.find(({ label }) => label === `layers.0.${role}`);
+    expect(ofLayer('router')).toMatchObject({ format: 'element', shape: [4, 64] });
+    const gateUp = ofLayer('expertGateUp')!;
+    expect(gateUp).toMatchObject({ format: 'int4', shape: [4 * 2 * 32, 64] });
+    expect(gateUp.int4).toHaveLength(8);
+    expect(gateUp.int4![3]).toMatchObject({
+      module: 'model.layers.0.mlp.experts.1.up_proj',
+      firstOutput: 3 * 32,
+    });
+  });
+
+  test('of what is multiplied head by head is refused, and so are experts in one tensor', () => {
+    const latent = {
+      architectures: ['DeepseekV3ForCausalLM'],
+      hidden_size: 64,
+      num_attention_heads: 2,
+      intermediate_size: 64,
+      q_lora_rank: 32,
+      kv_lora_rank: 32,
+      qk_nope_head_dim: 16,
+      qk_rope_head_dim: 16,
+      v_head_dim: 16,
+      first_k_dense_replace: 1,
+      num_hidden_layers: 2,
+      moe_intermediate_size: 32,
+      n_routed_experts: 2,
+      num_experts_per_tok: 1,
+      n_group: 1,
+      topk_group: 1,
+    };
+    const whole = specOf(packed(), latent);
+    expect(() => weightTensors(whole)).toThrow(/kv_b_proj in compressed-tensors int4; supported/);
+    const kept = specOf(packed({}, { ignore: ['lm_head', 're:.*self_attn.*'] }), latent);
+    expect(weightTensors(kept).some(({ format }) => format === 'int4')).toBe(true);
+  });
+
+  test('of a part of a stack is refused, and of a rank', () => {
     const part = { ...AWQ, modules_to_not_convert: ['k_proj'] };
     expect(() => weightTensors(specOf(part))).toThrow(/q_proj in int4 but not .*k_proj/);
     expect(() => rankSpec(specOf(GPTQ), { of: 2, wholeExperts: false })).toThrow(

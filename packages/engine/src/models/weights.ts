@@ -8,6 +8,7 @@ import {
 import { ModelError } from './errors.ts';
 import { type Int4Module, int4Modules } from './int4-modules.ts';
 import { fp8Of, int4Of, isQuantized, linearsOf } from './quantization.ts';
+import { INT4_NAMES } from './quantization-int4.ts';
 import { type WeightScales, weightScales } from './scales.ts';
 import type {
   DeltaNet,
@@ -280,12 +281,16 @@ function areQuantized({ quantization }: ModelSpec, modules: readonly Module[]): 
     return quantized.length > 0;
   }
   const other = modules.find((module) => !quantized.includes(module))!;
-  const format = linearsOf(quantization)?.method === 'int4' ? 'int4' : 'FP8';
   throw new ModelError(
     'unsupported',
-    `config.json: "quantization_config" has ${quantized[0]!.name} in ${format} but not ` +
-      `${other.name}, which are one product here; supported: both or neither`,
+    `config.json: "quantization_config" has ${quantized[0]!.name} in ${formatWord(quantization)} ` +
+      `but not ${other.name}, which are one product here; supported: both or neither`,
   );
+}
+
+/** For messages: how linear layers are quantised. */
+function formatWord(quantization: ModelSpec['quantization']): string {
+  return linearsOf(quantization)?.method === 'int4' ? 'int4' : 'FP8';
 }
 
 /** The matrix of stacked modules as integers of 4 bits: what is stored, one on the other. */
@@ -444,9 +449,18 @@ function latentTensors(spec: ModelSpec, layer: number, name: string): WeightTens
     ...ofQueries,
     ...matrix(LATENT_DOWN, 'kv_a_proj_with_mqa', kvRank + rotaryDim, hiddenSize),
     norm({ role: 'latentNorm', layer }, `${name}.kv_a_layernorm`, kvRank),
-    ...matrix(LATENT_UP, 'kv_b_proj', heads * (keyDim + valueDim), kvRank),
+    ...byHeads(spec, matrix(LATENT_UP, 'kv_b_proj', heads * (keyDim + valueDim), kvRank)),
     ...matrix(OUTPUT, 'o_proj', hiddenSize, heads * valueDim),
   ];
+}
+
+/** What is multiplied head by head, for which there is no product in 4 bits. */
+function byHeads({ quantization }: ModelSpec, tensors: readonly WeightTensor[]) {
+  const [module] = tensors.flatMap(({ int4 = [] }) => int4);
+  if (module === undefined) return tensors;
+  const name = INT4_NAMES[int4Of(quantization)!.order];
+  const message = `config.json: "quantization_config" has ${module.module} in ${name}`;
+  throw new ModelError('unsupported', `${message}; supported: FP8, or not quantised`);
 }
 
 const PER_LAYER_GATE: LinearRoles = { weight: 'perLayerGate', bias: 'gateUpBias' };
@@ -736,7 +750,8 @@ function stacked(
   shape: readonly [number, number, number],
 ): WeightTensor {
   if (isQuantized(spec.quantization, name)) {
-    const message = `config.json: "quantization_config" has ${name}, experts in one tensor, in FP8`;
+    const what = `${name}, experts in one tensor, in ${formatWord(spec.quantization)}`;
+    const message = `config.json: "quantization_config" has ${what}`;
     throw new ModelError('unsupported', `${message}; supported: one module for each`);
   }
   const tensor = tensorOf({ role, layer }, 'matrix', [{ name, shape }]);

@@ -4,7 +4,13 @@ import type { ModelFolderOptions } from './model-folder.ts';
 type Family = 'Llama' | 'Mistral' | 'Qwen2' | 'Qwen3';
 type Rope = 'plain' | 'linear' | 'llama3' | 'yarn';
 type WeightFormat = 'bf16' | 'fp8 blocks' | 'fp8 tensors' | Int4Format;
-type Int4Format = 'awq' | 'gptq' | 'gptq v2 by row' | 'int4' | 'int4 in groups of 32';
+type Int4Format =
+  | 'awq'
+  | 'gptq'
+  | 'gptq v2 by row'
+  | 'int4'
+  | 'int4 in groups of 32'
+  | 'experts in int4';
 
 /** What distinguishes one random model from another. */
 export interface Traits {
@@ -140,6 +146,18 @@ const QUANTIZATIONS: Readonly<Record<WeightFormat, Pick<ModelFolderOptions, 'qua
   },
   int4: { quantization: packed({ group_size: 128, symmetric: true }) },
   'int4 in groups of 32': { quantization: packed({ group_size: 32, symmetric: false }) },
+  // As Kimi K2 has them.
+  'experts in int4': {
+    quantization: {
+      ...packed({ group_size: 32, symmetric: true }),
+      ignore: [
+        'lm_head',
+        're:.*self_attn.*',
+        're:.*shared_experts.*',
+        're:.*mlp\\.(gate|up|gate_up|down)_proj.*',
+      ],
+    },
+  },
 };
 
 /** compressed-tensors: these weights in 4 bits. */
@@ -773,6 +791,37 @@ const INT4: readonly FamilyTraits[] = [
   int4Traits('Llama in AWQ, prompts in large chunks', 'LlamaForCausalLM', 'awq', { headDim: 128 }),
 ];
 
+/** As tools have them: routers and gates of shared experts as they were. */
+const INT4_EXPERTS: readonly FamilyTraits[] = [
+  int4Traits('Qwen3 MoE in AWQ, 3 of 7 experts', QWEN, 'awq', {
+    quick: true,
+    ratio: 2,
+    config: qwen(7, 3, { moe_intermediate_size: 128, hidden_size: 256 }),
+  }),
+  int4Traits('Qwen3 MoE in GPTQ, a scale a row', QWEN, 'gptq v2 by row', {
+    config: qwen(4, 4, { moe_intermediate_size: 96, hidden_size: 192 }),
+  }),
+  int4Traits('GLM-4.5 in int4, groups of 32', 'Glm4MoeForCausalLM', 'int4 in groups of 32', {
+    ratio: 2,
+    config: {
+      hidden_size: 192,
+      intermediate_size: 256,
+      first_k_dense_replace: 1,
+      n_routed_experts: 5,
+      num_experts_per_tok: 2,
+      n_shared_experts: 1,
+      moe_intermediate_size: 96,
+      norm_topk_prob: true,
+      rope_parameters: { ...ROPES.plain, partial_rotary_factor: 0.5 },
+    },
+  }),
+  deepSeekTraits(
+    'experts in int4, groups of 32',
+    { hidden_size: 192, moe_intermediate_size: 96 },
+    { weights: 'experts in int4' },
+  ),
+];
+
 function int4Traits(
   words: string,
   architecture: string,
@@ -818,5 +867,5 @@ function familyModel(traits: FamilyTraits, index: number): RandomModel {
 /** Small models of every architecture, in all that their arithmetic depends on. */
 export const RANDOM_MODELS: readonly RandomModel[] = [
   ...TRAITS.map(randomModel),
-  ...[...FAMILIES, ...INT4, ...DEEPSEEK_MODELS].map(familyModel),
+  ...[...FAMILIES, ...INT4, ...DEEPSEEK_MODELS, ...INT4_EXPERTS].map(familyModel),
 ];

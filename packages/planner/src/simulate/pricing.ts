@@ -243,13 +243,14 @@ function productOf(tensor: WeightTensor, experts: Product['experts']): Product {
   const packedScales = isPacked ? elements / 16 : 0;
   const scaleBytes = scales === null ? 0 : scales.rows * scales.columns * SCALE_BYTES;
   const parameters = isPacked ? 2 * elements : elements;
+  const bytesEach = format === 'element' ? ELEMENT_BYTES : format === 'int4' ? 0.5 : 1;
   const inputs = shape.at(-1)! * (isPacked ? 2 : 1);
   const width =
     experts === null
       ? inputs + parameters / inputs
       : (inputs + parameters / inputs / experts.experts) * experts.topK;
   return {
-    bytes: elements * (format === 'element' ? ELEMENT_BYTES : 1) + scaleBytes + packedScales,
+    bytes: elements * bytesEach + scaleBytes + packedScales,
     parameters,
     width,
     experts,

@@ -1,4 +1,5 @@
 import { E4M3_VALUES } from '../../fp8.ts';
+import { int4Scale, int4Zero } from '../../int4.ts';
 import { E2M1_VALUES, e8m0Value } from '../../mxfp4.ts';
 import type { ExpertFormat, ExpertShare, GateForm, Weighing } from '../../ops.ts';
 import { geluTanh, sigmoid } from './lines.ts';
@@ -99,8 +100,8 @@ export interface ExpertWeights {
   readonly format: ExpertFormat;
   /** Elements, or codes. */
   readonly values: Float32Array | Uint8Array;
-  /** Of FP8, or of MXFP4. */
-  readonly scales: Float32Array | Uint8Array | null;
+  /** Of FP8, of MXFP4, or words of int4. */
+  readonly scales: Float32Array | Uint8Array | Uint32Array | null;
   readonly blockOutputs: number;
   readonly blockInputs: number;
   readonly inputs: number;
@@ -116,19 +117,30 @@ function widenRow(weights: ExpertWeights, row: number, out: Float64Array): void 
   const blocks = Math.ceil(inputs / blockInputs);
   const rowScales = Math.floor(row / blockOutputs) * blocks;
   for (let block = 0; block < blocks; block++) {
-    const stored = scales![rowScales + block]!;
-    const scale = format === 'mxfp4' ? e8m0Value(stored) : stored;
+    const [numbers, scale] = decoded(format, scales![rowScales + block]!);
     const end = Math.min((block + 1) * blockInputs, inputs);
     for (let k = block * blockInputs; k < end; k++) {
       const at = start + k;
-      const value =
-        format === 'mxfp4'
-          ? E2M1_VALUES[(values[at >> 1]! >> (4 * (at & 1))) & 15]!
-          : E4M3_VALUES[values[at]!]!;
-      out[k] = value * scale;
+      const code = format === 'fp8-e4m3' ? values[at]! : (values[at >> 1]! >> (4 * (at & 1))) & 15;
+      out[k] = numbers[code]! * scale;
     }
   }
 }
+
+/** What a block's codes mean, and what that is multiplied by. */
+function decoded(
+  format: Exclude<ExpertFormat, 'element'>,
+  stored: number,
+): readonly [values: ArrayLike<number>, scale: number] {
+  if (format === 'fp8-e4m3') return [E4M3_VALUES, stored];
+  if (format === 'mxfp4') return [E2M1_VALUES, e8m0Value(stored)];
+  return [INT4_VALUES[int4Zero(stored)]!, int4Scale(stored)];
+}
+
+/** Codes less each zero point. */
+const INT4_VALUES = Array.from({ length: 17 }, (_, zero) =>
+  Float64Array.from({ length: 16 }, (_, code) => code - zero),
+);
 
 function product(row: Float64Array, input: Float32Array, start: number, inputs: number): number {
   let sum = 0;

@@ -46,14 +46,14 @@ const SKINNY: readonly KernelDefines[] = [
 const RANKS: readonly KernelDefines[] = [2, 4, 8].map((RANKS) => ({ RANKS }));
 
 /** The tiles of operations/experts.ts, in every format. */
-const EXPERTS: readonly KernelDefines[] = [0, 1, 2].flatMap((FORMAT) => [
+const EXPERTS: readonly KernelDefines[] = [0, 1, 2, 3].flatMap((FORMAT) => [
   { FORMAT, LINE_TILE: 8, WARPS: 4, TILES_AHEAD: 8, IS_FEW: 1 },
   { FORMAT, LINE_TILE: 8, WARPS: 4, TILES_AHEAD: 4, IS_FEW: 0 },
   { FORMAT, LINE_TILE: 16, WARPS: 8, TILES_AHEAD: 4, IS_FEW: 0 },
   { FORMAT, LINE_TILE: 32, WARPS: 8, TILES_AHEAD: 4, IS_FEW: 0 },
 ]);
 
-/** The tiles of operations/experts-stream.ts, in every format. */
+/** The tiles of operations/experts-stream.ts, in its formats. */
 const EXPERT_STREAMS: readonly KernelDefines[] = [0, 1, 2].flatMap((FORMAT) =>
   [
     { LINE_TILE: 8, WARPS: 16, STAGES_AHEAD: 4 },
@@ -85,7 +85,9 @@ const HEAD_LINEAR = [0, 1].flatMap((FORMAT) =>
 
 /** Lines of a tile where each expert has many of them. */
 const MANY_LINES = [64, 128] as const;
-const FORMATS_OF_EXPERTS = [0, 1, 2] as const;
+const FORMATS_OF_EXPERTS = [0, 1, 2, 3] as const;
+/** On Hopper another kernel has experts in it. */
+const MXFP4 = 2;
 
 /**
  * What models that people serve today launch, so that a first start compiles nothing. What is not
@@ -106,7 +108,7 @@ export function commonVariants(): readonly KernelVariant[] {
     Array.from({ length: most }, (_, i) => ({ LINE_COUNT: i + 1, FORMAT })),
   );
   const manyLines = MANY_LINES.map((LINE_TILE) => ({ LINE_TILE }));
-  const warpgroups = FORMATS_OF_EXPERTS.slice(0, 2).flatMap((FORMAT) =>
+  const warpgroups = FORMATS_OF_EXPERTS.filter((format) => format !== MXFP4).flatMap((FORMAT) =>
     manyLines.map((lines) => ({ FORMAT, ...lines, WGMMA: 1 })),
   );
   const warps = FORMATS_OF_EXPERTS.map((FORMAT) => ({ FORMAT, LINE_TILE: 64, WGMMA: 0 }));

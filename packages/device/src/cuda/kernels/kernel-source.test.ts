@@ -36,6 +36,7 @@ const VARIANTS: Readonly<Partial<Record<KernelUnit, readonly KernelDefines[]>>> 
   experts: [
     { FORMAT: 0, LINE_TILE: 32, WARPS: 8, TILES_AHEAD: 4, IS_FEW: 0 },
     { FORMAT: 1, LINE_TILE: 16, WARPS: 8, TILES_AHEAD: 4, IS_FEW: 0 },
+    { FORMAT: 3, LINE_TILE: 32, WARPS: 8, TILES_AHEAD: 4, IS_FEW: 0 },
     { FORMAT: 2, LINE_TILE: 8, WARPS: 4, TILES_AHEAD: 8, IS_FEW: 1 },
   ],
   'experts-stream': [
@@ -47,6 +48,7 @@ const VARIANTS: Readonly<Partial<Record<KernelUnit, readonly KernelDefines[]>>> 
   'experts-tile': [
     { FORMAT: 0, LINE_TILE: 128, WGMMA: 1 },
     { FORMAT: 1, LINE_TILE: 64, WGMMA: 1 },
+    { FORMAT: 3, LINE_TILE: 128, WGMMA: 1 },
     { FORMAT: 2, LINE_TILE: 64, WGMMA: 0 },
   ],
   'head-linear': [

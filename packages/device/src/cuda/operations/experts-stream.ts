@@ -12,6 +12,8 @@ const SCALE_BYTES = { element: 0, 'fp8-e4m3': 128, mxfp4: 256 } as const;
 const STAGE_INPUTS = { element: 64, 'fp8-e4m3': 128, mxfp4: 256 } as const;
 /** Rows are of whole products: inputs are a multiple of so many. */
 const UNIT_INPUTS = { element: 32, 'fp8-e4m3': 32, mxfp4: 64 } as const;
+/** What the kernel is made for: int4 takes experts.cu. */
+type StreamFormat = keyof typeof STAGE_INPUTS;
 /** Lines are this much apart beyond a multiple of 128 bytes. */
 const LINE_SKEW_BYTES = 64;
 /** What the kernel declares itself, and the system takes of each block's. */
@@ -50,12 +52,13 @@ export interface StreamShape {
 
 export function streamShape(sizes: StreamSizes, gpu: StreamGpu): StreamShape | null {
   const { format, inputs, blockInputs } = sizes;
+  if (format === 'int4') return null;
   const stageInputs = STAGE_INPUTS[format];
   const hasWholeScales = blockInputs % (stageInputs / 2) === 0 || blockInputs >= inputs;
   if (!gpu.launchesDependent || inputs % UNIT_INPUTS[format] !== 0) return null;
   if (format === 'fp8-e4m3' && !hasWholeScales) return null;
   const lines = linesFor(sizes);
-  const bytesOf = (tile: Tile) => sharedBytes(sizes, tile);
+  const bytesOf = (tile: Tile) => sharedBytes(sizes, format, tile);
   const fits = (tile: Tile) => bytesOf(tile) + OTHER_BYTES <= gpu.sharedBytesOfBlock;
   const tile = TILES.find((tile) => tile.lines === lines && fits(tile));
   if (tile === undefined) return null;
@@ -74,14 +77,18 @@ function linesFor(sizes: StreamSizes): Tile['lines'] | null {
   return wanted <= 8 ? 8 : wanted <= 16 ? 16 : null;
 }
 
-function sharedBytes({ count, topK, format, inputs }: StreamSizes, tile: Tile): number {
+function sharedBytes(
+  { count, topK, inputs }: StreamSizes,
+  format: StreamFormat,
+  tile: Tile,
+): number {
   const lines = Math.min(tile.lines, count * topK);
   const pitch = Math.floor((inputs * E) / 128) * 128 + LINE_SKEW_BYTES;
   const stageBytes = STRIP_ROWS * STAGE_ROW_BYTES + SCALE_BYTES[format];
   return tile.warps * tile.stages * stageBytes + lines * pitch;
 }
 
-function tileDefines(format: StreamSizes['format'], tile: Tile): KernelDefines {
+function tileDefines(format: StreamFormat, tile: Tile): KernelDefines {
   return {
     FORMAT: EXPERT_FORMAT[format],
     LINE_TILE: tile.lines,

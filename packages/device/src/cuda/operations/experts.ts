@@ -174,7 +174,7 @@ function tileFor(groups: ExpertGroups): Tile {
 }
 
 /** Inputs of which a lane of experts.cu reads 16 bytes. */
-const LANE_INPUTS = { element: 8, 'fp8-e4m3': 16, mxfp4: 32 } as const;
+const LANE_INPUTS = { element: 8, 'fp8-e4m3': 16, mxfp4: 32, int4: 32 } as const;
 /** Lines that are in shared memory at once take no more than this, so that three blocks fit. */
 const LINES_BYTES = 68 * 1024;
 /** A chunk of inputs is a multiple of so many tiles, whose scales are asked for together. */
@@ -436,6 +436,16 @@ function checkMatrix(
   }
   if (format === 'mxfp4' && (blockInputs !== MXFP4_BLOCK || blockOutputs !== 1)) {
     throw new DeviceError('bad-argument', `MXFP4 in blocks of ${blockOutputs} x ${blockInputs}`);
+  }
+  if (
+    format === 'int4' &&
+    (blockOutputs !== 1 || blockInputs % lane !== 0 || inputs % blockInputs !== 0)
+  ) {
+    const message = `experts in int4 of ${inputs} inputs in groups of ${blockInputs}`;
+    throw new DeviceError(
+      'bad-argument',
+      `${message}: they must divide them and be multiples of ${lane}`,
+    );
   }
   if (format !== 'fp8-e4m3') return;
   const isWhole = blockInputs % (4 * lane) === 0 || blockInputs >= inputs;

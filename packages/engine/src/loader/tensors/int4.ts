@@ -146,6 +146,9 @@ function tensorOf(
   throw new ModelError('wrong-shape', message);
 }
 
+/** Of models with experts there are tens of thousands, and each is a read or two. */
+const MODULES_AT_ONCE = 64;
+
 /**
  * Reads what lies beside int4 matrices: inputs must be in groups as they come, and matrices of the
  * shapes that config.json implies. Throws ModelError `inconsistent` or `unsupported`.
@@ -154,11 +157,16 @@ export async function checkInt4Beside(
   checkpoint: Checkpoint,
   tensors: readonly WeightTensor[],
 ): Promise<void> {
-  for (const { int4 = [] } of tensors) {
-    for (const { inputs, outputs, groups, groupsOfInputs, shape } of int4) {
-      const size = inputs / groups;
-      await expectNumbers(checkpoint, groupsOfInputs, inputs, (i) => Math.floor(i / size));
-      await expectNumbers(checkpoint, shape, 2, (i) => [outputs, inputs][i]!);
+  const modules = tensors.flatMap(({ int4 = [] }) => int4);
+  const check = async ({ inputs, outputs, groups, groupsOfInputs, shape }: Int4Module) => {
+    const size = inputs / groups;
+    await expectNumbers(checkpoint, groupsOfInputs, inputs, (i) => Math.floor(i / size));
+    await expectNumbers(checkpoint, shape, 2, (i) => [outputs, inputs][i]!);
+  };
+  for (let first = 0; first < modules.length; first += MODULES_AT_ONCE) {
+    const some = modules.slice(first, first + MODULES_AT_ONCE);
+    for (const checked of await Promise.allSettled(some.map(check))) {
+      if (checked.status === 'rejected') throw checked.reason;
     }
   }
 }
