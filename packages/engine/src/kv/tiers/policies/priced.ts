@@ -48,13 +48,10 @@ export function priced(prices: KvPrices): TierPolicy {
     const below = TIERS.find((_, tier) => tier > DEVICE && node.at[tier]! >= 0);
     const readNs = Math.min(recomputeNs, prices.readNs(below ?? 'host'));
     if (below !== undefined) return usesPerSecond(best) * readNs;
-    // Instead of being lost it may come down: then it costs reading it, its place there, and
-    // writing it, which was for nothing unless it is used.
+    // Instead of being lost it may come down: then it costs reading it and its place there. Writing
+    // it costs as much whenever it leaves.
     const { probability, holdSeconds } = best;
-    const loweredNs =
-      probability * readNs +
-      (1 - probability) * prices.writeNs('host') +
-      holdSeconds * placeWorthNs[HOST]!;
+    const loweredNs = probability * readNs + holdSeconds * placeWorthNs[HOST]!;
     return Math.min(probability * recomputeNs, loweredNs) / holdSeconds;
   }
 
