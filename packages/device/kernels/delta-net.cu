@@ -19,6 +19,10 @@ struct Rows {
   int count;
   /** Rows that states are there for. */
   int rows;
+  /** Whether states stay as they were. */
+  int isTrial;
+  /** What follows among a kernel's parameters is where the compiler has it. */
+  int unused;
 };
 
 /** Tokens [first, end) of a row; first is end where there is nothing to do. */
@@ -59,6 +63,7 @@ extern "C" __global__ void causal_conv(const bf16* lines, const bf16* weight, bf
     out[(i64)token * channels + channel] = narrow(silu(sum));
     seen[0] = seen[1], seen[1] = seen[2], seen[2] = input;
   }
+  if (rows.isTrial) return;
 #pragma unroll
   for (int i = 0; i < KEPT; i++) state[i * channels] = narrow(seen[i]);
 }
@@ -167,7 +172,7 @@ extern "C" __global__ void __launch_bounds__(RULE_THREADS)
       out[((i64)token * shape.valueHeads + head) * shape.valueDim + column] = narrow(sum);
     }
   }
-  if (!isInside) return;
+  if (!isInside || rows.isTrial) return;
 #pragma unroll
   for (int i = 0; i < PART_ROWS; i++) {
     state[(i64)rowOf(part, i) * shape.valueDim] = own[i];

@@ -166,7 +166,7 @@ extern "C" __global__ void advance(int* rows, int* control, const int* lineRows,
  * As `advance`, with `linesPerRow` lines for each row, which one thread goes through: those behind
  * the first count as long as they are of the token that was sampled before.
  */
-extern "C" __global__ void accept(int* rows, int* control, const int* lineRows, const int* sampled,
+extern "C" __global__ void accept(int* rows, int* control, int* lineRows, const int* sampled,
                                   int* counts, int* results, const int* tokens, int* history,
                                   int* grammarRows, GrammarTables tables, int maxRows,
                                   int countRows, int count, int vocab, int ringSlots, int ringLines,
@@ -193,6 +193,7 @@ extern "C" __global__ void accept(int* rows, int* control, const int* lineRows, 
       result[RESULT::EPOCH] = state[ROW::EPOCH];
       isOpen = isOpen && (i == first || tokens[i] == sampled[i - 1]);
       if (!isOpen) {
+        lineRows[i] = -1;
         result[RESULT::TOKEN] = NO_TOKEN;
         result[RESULT::FINISH] = FINISH::REJECTED;
         continue;

@@ -216,17 +216,17 @@ const COSTS: { readonly [Name in OpName]: CostRule<Name> } = {
   }),
   'finish-logits': ({ elements }) => words(2 * elements, 4 * elements),
   // As many rows as lines have a state: of prompts there are fewer.
-  'causal-conv': ({ count, channels }, elementBytes) => ({
-    bytes: (2 * count + 6 * count + 4) * channels * elementBytes,
+  'causal-conv': ({ count, channels, isTrial }, elementBytes) => ({
+    bytes: ((isTrial ? 5 : 8) * count + 4) * channels * elementBytes,
     operations: 12 * count * channels,
   }),
   'delta-rule': (args, elementBytes, peek) => {
-    const { count, keyHeads, valueHeads, keyDim, valueDim, tokenRows } = args;
+    const { count, keyHeads, valueHeads, keyDim, valueDim, tokenRows, isTrial } = args;
     const width = 2 * keyHeads * keyDim + 2 * valueHeads * valueDim + 2 * valueHeads;
     const state = valueHeads * keyDim * valueDim;
     const rows = new Set(peek(tokenRows).subarray(0, count)).size;
     return {
-      bytes: count * width * elementBytes + 2 * rows * state * WORD_BYTES,
+      bytes: count * width * elementBytes + (isTrial ? 1 : 2) * rows * state * WORD_BYTES,
       operations: 7 * count * state,
     };
   },

@@ -541,8 +541,8 @@ export interface OpArgs {
    * As `advance`, with linesPerRow lines for each row, the first of them its own. A further one of
    * the row counts where all before it did, none of which has ended the row, and where the token
    * drafted for it (`tokens`) is the one sampled from the line before; then the row moves on by
-   * what was sampled from it as well. Of others the result is FINISH.REJECTED with NO_TOKEN. Each
-   * sampled token goes into the row's history, at its position.
+   * what was sampled from it as well. Of others the result is FINISH.REJECTED with NO_TOKEN, and
+   * their lineRows become -1. Each sampled token goes into the row's history, at its position.
    */
   accept: SampleTargets &
     GrammarTables &
@@ -684,6 +684,8 @@ export interface RowStates {
   readonly tokenRows: Slice;
   readonly positions: Slice;
   readonly count: number;
+  /** Whether states stay as they were: some of the tokens may turn out to be none of the row's. */
+  readonly isTrial: boolean;
 }
 
 /** The same part of several pages. All sizes are multiples of 16. */

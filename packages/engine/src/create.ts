@@ -510,7 +510,7 @@ function planShape(
     hasOnePool: options.hasOnePool === true,
     ringSlots: RING_SLOTS,
     kvFormat: options.kvFormat,
-    speculation: speculationOf(options, whole),
+    speculation: speculationOf(options),
     grammarBytes: Math.floor((grammars?.poolBytes ?? 0) / 256) * 256,
     tokenBytes: grammars?.vocabulary.bytes.byteLength ?? 0,
   };
@@ -574,20 +574,13 @@ function capturedPromptsOf({ kind, ranks }: DeviceInfo): number {
   return ranks === 1 ? 256 : 1024;
 }
 
-/** Throws EngineError where rows cannot go back behind tokens that were not theirs. */
-function speculationOf(options: EngineOptions, spec: ModelSpec): NgramOptions | null {
+/** Throws EngineError where nothing is generated that could be drafted. */
+function speculationOf(options: EngineOptions): NgramOptions | null {
   const { speculation, task = 'generate' } = options;
   if (speculation === undefined) return null;
-  const refuse = (why: string) =>
-    new EngineError('bad-model', `--speculative-config: ${why}`, 'speculative_config');
-  if (task !== 'generate') throw refuse(`--task ${task} generates no tokens; leave it out`);
-  if (spec.deltaNet !== null) {
-    throw refuse(
-      'layers of this model keep a state of their last token alone, which cannot go back behind ' +
-        'drafts that were wrong; leave it out',
-    );
-  }
-  return speculation;
+  if (task === 'generate') return speculation;
+  const message = `--speculative-config: --task ${task} generates no tokens; leave it out`;
+  throw new EngineError('bad-model', message, 'speculative_config');
 }
 
 function linesOf(

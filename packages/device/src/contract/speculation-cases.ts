@@ -281,6 +281,11 @@ export const speculationCases: readonly ContractCase[] = [
       expectedRows.set(words, row * ROW_WORDS);
     });
     expectSame('rows', await bench.downloadWords(state.targets.rows), expectedRows);
+    const taken = lineRows.map((row, i) => {
+      const finish = row < 0 ? REJECTED : ACCEPTED[row]!.results[i % linesPerRow]![1];
+      return finish === REJECTED ? -1 : row;
+    });
+    expectSame('rows of lines', await bench.downloadWords(rowsOfLines), taken);
     expectSame('history', await bench.downloadWords(history), before);
     const control = await bench.downloadWords(state.targets.control);
     expectSame('step', [control[CONTROL.STEP]!], [step + 1]);

@@ -664,8 +664,9 @@ function bindRows(
   memory: DeviceMemory,
   args: OpRefs<'causal-conv'> | OpRefs<'delta-rule'>,
 ): RowRuns {
-  const { count, rowBytes, layerBytes } = args;
+  const { count, rowBytes, layerBytes, isTrial } = args;
   return {
+    isTrial,
     states: memory.floats(args.states),
     rowStride: rowBytes / 4,
     layerStart: layerBytes / 4,

@@ -18,6 +18,12 @@ describe('memory of a modelled device', () => {
     buffer.write(MIB, viewsOf(new ArrayBuffer(2 * MIB)), 0, 2 * MIB);
     expect(buffer.all[3 * MIB - 1]).toBe(0);
 
+    const large = new ModelBuffer(3, 64 * MIB, 'large');
+    large.write(0, table, 0, 2 * MIB);
+    expect(large.hasContents).toBe(false);
+    large.write(0, table, 0, 2 * MIB, true);
+    expect(large.all[2 * MIB - 1]).toBe(7);
+
     const small = new ModelBuffer(2, 64, 'command');
     small.write(0, viewsOf(new ArrayBuffer(64)), 0, 64);
     expect(small.hasContents).toBe(true);

@@ -3,8 +3,7 @@ import type { DeviceBuffer, HostBuffer, Slice } from '../device.ts';
 import { DeviceError } from '../errors.ts';
 
 /**
- * Buffers above this (weights, KV, activations) keep no contents unless bookkeeping needs them. A
- * command is written before it is first read: gpt-oss's for 256 rows of 65,536 tokens has 23 MiB.
+ * Buffers above this (weights, KV, activations) keep no contents unless bookkeeping needs them.
  * What a probe copies has 64 MiB, and copying it for real takes minutes.
  */
 const KEPT_BYTES_MAX = 48 * 1024 * 1024;
@@ -102,9 +101,18 @@ export class ModelBuffer implements DeviceBuffer {
     return this.views.bytes;
   }
 
-  /** Takes in `bytes` bytes of `source`. */
-  write(offsetBytes: number, source: Views, sourceOffset: number, bytes: number): void {
-    if (this.#contents === undefined) {
+  /**
+   * Takes in `bytes` bytes of `source`. `isNeeded`: bookkeeping will read them, however many there
+   * are; commands of long contexts take more than a probe's copies.
+   */
+  write(
+    offsetBytes: number,
+    source: Views,
+    sourceOffset: number,
+    bytes: number,
+    isNeeded = false,
+  ): void {
+    if (this.#contents === undefined && !isNeeded) {
       const from = source.bytes.subarray(sourceOffset, sourceOffset + bytes);
       if (this.bytes > KEPT_BYTES_MAX || isBlank(from)) return;
     }

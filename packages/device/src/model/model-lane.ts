@@ -52,7 +52,7 @@ export class ModelLane implements Lane {
   }
 
   #copy(request: CopyRequest): Later<CrossingRecord> {
-    const { direction, device, host, hostOffsetBytes, stream } = request;
+    const { direction, device, host, hostOffsetBytes, stream, purpose } = request;
     this.#machine.assertRunning('a copy');
     if (this.#isClosed) throw new DeviceError('closed', `lane ${this.id} was closed`);
     const buffer = bufferOf(device);
@@ -66,7 +66,8 @@ export class ModelLane implements Lane {
     if (direction === 'h2d') {
       const write = () => {
         if (!(host.hasContents || buffer.hasContents)) return;
-        buffer.write(device.offsetBytes, host.views, hostOffsetBytes, device.bytes);
+        const isNeeded = purpose === 'command' || purpose === 'grammar';
+        buffer.write(device.offsetBytes, host.views, hostOffsetBytes, device.bytes, isNeeded);
         this.#machine.pricer.memoryChanged();
       };
       // Work on a stream comes behind it. Of no stream, what reads too early finds what was there.

@@ -32,6 +32,7 @@ import {
   type RunnerBuffers,
   type RunnerShape,
   ropeTables,
+  trialBytes,
 } from './shapes.ts';
 
 /** Everything a forward pass needs that stays the same from step to step. */
@@ -459,54 +460,19 @@ function launchDeltaNet(
   batch: readonly BatchPart[],
 ): void {
   const { spec, stream } = parts;
-  const elementBytes = bytesPerElement(parts.element);
   const weights = parts.weights.layers[layer]!;
-  const { gates, conv, decayLog, stepBias, headNorm } = weights.deltaNet!;
-  const { keyHeads, valueHeads, keyDim, valueDim } = spec.deltaNet!;
-  const { channels, valueWidth, width, ...bytes } = deltaNetSizes(spec, elementBytes)!;
-  const buffers = slices(parts.buffers);
-  const { residual, qkv, mixed, netGates, attended, tokenRows, positions } = buffers;
+  const { gates, headNorm } = weights.deltaNet!;
+  const { valueHeads, valueDim } = spec.deltaNet!;
+  const { channels, width } = deltaNetSizes(spec, bytesPerElement(parts.element))!;
+  const { residual, attended } = slices(parts.buffers);
   const { inputNorm: norm } = weights;
-  launchLinear(parts, count, { ...weights.qkv, input: residual, norm, out: qkv });
-  launchLinear(parts, count, { ...gates, input: residual, norm, out: netGates });
-  const layers = netLayers(spec);
-  const own = netLayers({ ...spec, layerKinds: spec.layerKinds.slice(0, layer) });
-  for (const { first, count } of batch) {
-    const lines = (buffer: Slice, elements: number) =>
-      linesOf(buffer, { first, count, lineBytes: elements * elementBytes });
-    const words = (buffer: Slice) => linesOf(buffer, { first, count, lineBytes: WORD_BYTES });
-    const rows = { tokenRows: words(tokenRows), positions: words(positions), count };
-    const statesOf = (states: Slice, layerBytes: number) => ({
-      states,
-      rowBytes: layers * layerBytes,
-      layerBytes: own * layerBytes,
-    });
-    const net = lines(mixed, channels);
-    stream.launch('causal-conv', {
-      ...rows,
-      ...statesOf(buffers.convStates, bytes.convBytes),
-      lines: lines(qkv, width),
-      weight: conv,
-      out: net,
-      stride: width,
-      channels,
-    });
-    stream.launch('delta-rule', {
-      ...rows,
-      ...statesOf(buffers.ruleStates, bytes.ruleBytes),
-      mixed: net,
-      gates: lines(netGates, 2 * valueHeads),
-      decayLog,
-      stepBias,
-      out: lines(attended, valueWidth),
-      keyHeads,
-      valueHeads,
-      keyDim,
-      valueDim,
-    });
-  }
+  const isTrial = batch.some(({ phase }) => phase === 'verify');
+  const net = netLinesOf(parts, layer, isTrial);
+  launchLinear(parts, count, { ...weights.qkv, input: residual, norm, out: net.qkv });
+  launchLinear(parts, count, { ...gates, input: residual, norm, out: net.gates });
+  for (const part of batch) launchNetStates(parts, layer, net, part, isTrial);
   stream.launch('gated-norm', {
-    lines: qkv,
+    lines: net.qkv,
     norm: headNorm,
     epsilon: spec.rmsNormEpsilon,
     out: attended,
@@ -517,6 +483,91 @@ function launchDeltaNet(
     width: valueDim,
   });
   launchBranch(parts, count, weights.attendedNorm, { ...weights.output, input: attended });
+}
+
+/** What a net's states are moved on by: q, k, v and z of each line, and its gates. */
+interface NetLines {
+  readonly qkv: Slice;
+  readonly gates: Slice;
+}
+
+/** Where they are; of trials each layer has its own, until its states move on. */
+function netLinesOf({ spec, shape, ...parts }: LaunchParts, layer: number, isTrial: boolean) {
+  const { qkv, netGates: gates, trialLines, trialGates } = slices(parts.buffers);
+  if (!isTrial) return { qkv, gates };
+  const { lineBytes, gateBytes } = trialBytes(spec, shape, bytesPerElement(parts.element));
+  const own = netsBefore(spec, layer);
+  return {
+    qkv: slice(trialLines.buffer, own * lineBytes, lineBytes),
+    gates: slice(trialGates.buffer, own * gateBytes, gateBytes),
+  };
+}
+
+/** Layers of the kind before this one. */
+function netsBefore(spec: ModelSpec, layer: number): number {
+  return netLayers({ ...spec, layerKinds: spec.layerKinds.slice(0, layer) });
+}
+
+/** What a net attends to, and its states behind these lines; in a trial they stay as they were. */
+function launchNetStates(
+  parts: LaunchParts,
+  layer: number,
+  { qkv, gates }: NetLines,
+  { first, count }: Pick<BatchPart, 'first' | 'count'>,
+  isTrial: boolean,
+): void {
+  const { spec, stream } = parts;
+  const elementBytes = bytesPerElement(parts.element);
+  const { conv, decayLog, stepBias } = parts.weights.layers[layer]!.deltaNet!;
+  const { keyHeads, valueHeads, keyDim, valueDim } = spec.deltaNet!;
+  const { channels, valueWidth, width, ...bytes } = deltaNetSizes(spec, elementBytes)!;
+  const buffers = slices(parts.buffers);
+  const { mixed, attended, tokenRows, positions } = buffers;
+  const layers = netLayers(spec);
+  const own = netsBefore(spec, layer);
+  const lines = (buffer: Slice, elements: number) =>
+    linesOf(buffer, { first, count, lineBytes: elements * elementBytes });
+  const words = (buffer: Slice) => linesOf(buffer, { first, count, lineBytes: WORD_BYTES });
+  const rows = { tokenRows: words(tokenRows), positions: words(positions), count, isTrial };
+  const statesOf = (states: Slice, layerBytes: number) => ({
+    states,
+    rowBytes: layers * layerBytes,
+    layerBytes: own * layerBytes,
+  });
+  const net = lines(mixed, channels);
+  stream.launch('causal-conv', {
+    ...rows,
+    ...statesOf(buffers.convStates, bytes.convBytes),
+    lines: lines(qkv, width),
+    weight: conv,
+    out: net,
+    stride: width,
+    channels,
+  });
+  stream.launch('delta-rule', {
+    ...rows,
+    ...statesOf(buffers.ruleStates, bytes.ruleBytes),
+    mixed: net,
+    gates: lines(gates, 2 * valueHeads),
+    decayLog,
+    stepBias,
+    out: lines(attended, valueWidth),
+    keyHeads,
+    valueHeads,
+    keyDim,
+    valueDim,
+  });
+}
+
+/**
+ * Behind a step with drafts: states, which cannot go back, move on by the lines that were right,
+ * and by no others. What attends to them is of no use any more.
+ */
+function launchSettledStates(parts: LaunchParts, count: number): void {
+  parts.spec.layerKinds.forEach(({ mixer }, layer) => {
+    if (mixer !== 'delta-net') return;
+    launchNetStates(parts, layer, netLinesOf(parts, layer, true), { first: 0, count }, false);
+  });
 }
 
 /**
@@ -844,7 +895,10 @@ function launchDraftedStep(parts: ForwardParts, rowCount: number, drafts: number
   stream.launch('draft', { ...batch, ...historiesOf(parts), lookupMin, lookupMax });
   launchForward(parts, count, [{ first: 0, count, phase: 'verify' }]);
   launchHead(parts, residual, count);
+  // Lines that were wrong are no row's from here on.
   launchSampling(parts, tokenRows, count, linesPerRow);
+  if (parts.spec.deltaNet === null) return;
+  launchKept(parts, `settle ${count}`, (recorded) => launchSettledStates(recorded, count));
 }
 
 /** The tokens of the first `count` decode rows become lines of the batch, from `first` on. */

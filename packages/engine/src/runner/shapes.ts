@@ -144,13 +144,28 @@ export function canDraft({ speculation }: Pick<RunnerShape, 'speculation'>, rows
   return speculation !== null && rows * (1 + speculation.drafts) <= MAX_DRAFTED_LINES;
 }
 
+type DraftShape = Pick<RunnerShape, 'maxRows' | 'speculation'>;
+
 /** Lines of logits, and results, that a step may have. */
-export function mostLines(shape: Pick<RunnerShape, 'maxRows' | 'speculation'>): number {
-  const { maxRows, speculation } = shape;
-  if (speculation === null) return maxRows;
+export function mostLines(shape: DraftShape): number {
+  return Math.max(shape.maxRows, draftedLines(shape));
+}
+
+/** Lines that a step with drafts may have; 0: none has drafts. */
+function draftedLines({ maxRows, speculation }: DraftShape): number {
+  if (speculation === null) return 0;
   const perRow = 1 + speculation.drafts;
-  const rows = Math.min(maxRows, Math.floor(MAX_DRAFTED_LINES / perRow));
-  return Math.max(maxRows, rows * perRow);
+  return Math.min(maxRows, Math.floor(MAX_DRAFTED_LINES / perRow)) * perRow;
+}
+
+/** Of one net's lines of a step with drafts, until it is known which of them were right. */
+export function trialBytes(spec: ModelSpec, shape: DraftShape, elementBytes: number) {
+  const lines = draftedLines(shape);
+  const width = deltaNetSizes(spec, elementBytes)?.width ?? 0;
+  return {
+    lineBytes: align(lines * width * elementBytes),
+    gateBytes: align(lines * 2 * (spec.deltaNet?.valueHeads ?? 0) * elementBytes),
+  };
 }
 
 /**
@@ -264,6 +279,7 @@ export function bufferBytes(spec: ModelSpec, shape: RunnerShape, elementBytes: n
   const widths = feedForwardWidths(spec);
   const net = deltaNetSizes(spec, elementBytes);
   const nets = netLayers(spec);
+  const trials = trialBytes(spec, shape, elementBytes);
   const latent = latentSizes(spec);
   const { windowPages } = shape;
   const perPage =
@@ -314,6 +330,8 @@ export function bufferBytes(spec: ModelSpec, shape: RunnerShape, elementBytes: n
     attentionGate: spec.attentionGate ? activation(attention.queries) : 4,
     mixed: net === null ? 4 : activation(net.channels),
     netGates: net === null ? 4 : activation(2 * spec.deltaNet!.valueHeads),
+    trialLines: Math.max(nets * trials.lineBytes, 4),
+    trialGates: Math.max(nets * trials.gateBytes, 4),
     convStates: net === null ? 4 : maxRows * nets * net.convBytes,
     ruleStates: net === null ? 4 : maxRows * nets * net.ruleBytes,
     snapshots: Math.max(shape.snapshots * stateBytesPerRow(spec, elementBytes), 4),

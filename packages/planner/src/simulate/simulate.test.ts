@@ -274,12 +274,28 @@ describe('experts on several GPUs', () => {
   });
 });
 
+test('a context of 262,144 tokens, whose commands are large, ends as short ones do', async () => {
+  const changes = { model: knownModel('Qwen3.6-27B-FP8'), law: null };
+  const withContext = (maxModelTokens: number) =>
+    simulate(
+      scenario('bridgekeeper-resident', '2 at a time, 64+16, 4 requests', {
+        ...changes,
+        flags: { ...DEFAULT_FLAGS, maxModelTokens },
+      }),
+    );
+  const [long, short] = [await withContext(262_144), await withContext(32_768)];
+  expect(long.completed).toBe(4);
+  expect(long.outputTokensPerSecond / short.outputTokensPerSecond).toBeCloseTo(1, 1);
+});
+
 describe('drafts', () => {
   const load = '1 at a time, 32+96, 2 requests';
-  const withChance = (chance: number, engine: EngineName = 'bridgekeeper-resident') =>
+  const OWN = 'bridgekeeper-resident';
+  const withChance = (chance: number, engine: EngineName = OWN, changes: Partial<Scenario> = {}) =>
     simulate(
       scenario(engine, load, {
         law: null,
+        ...changes,
         flags: {
           ...DEFAULT_FLAGS,
           maxModelTokens: 2048,
@@ -300,17 +316,15 @@ describe('drafts', () => {
     expect(all.rows.mean).toBeLessThanOrEqual(1);
   });
 
-  test('are ours alone, and a model with a state of constant size has none', async () => {
+  test('are ours alone', async () => {
     expect((await withChance(1, 'vllm-v1-sync')).drafts).toBeUndefined();
-    const error = simulate({
-      ...scenario('bridgekeeper-resident', load),
-      model: knownModel('Qwen3.5-9B'),
-      flags: {
-        ...DEFAULT_FLAGS,
-        speculation: { drafts: 4, lookupMin: 2, lookupMax: 4, chance: 1 },
-      },
-    });
-    await expect(error).rejects.toMatchObject({ code: 'bad-combination' });
+  });
+
+  test('of a model whose states move on behind them bring little less', async () => {
+    const hybrid = { model: knownModel('Qwen3.5-9B') };
+    const [none, all] = [await withChance(0, OWN, hybrid), await withChance(1, OWN, hybrid)];
+    expect(all.drafts!.tokensPerRowStep).toBeGreaterThan(4.5);
+    expect(all.outputTokensPerSecond).toBeGreaterThan(3 * none.outputTokensPerSecond);
   });
 });
 

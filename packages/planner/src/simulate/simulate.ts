@@ -27,7 +27,6 @@ export async function simulate(scenario: Scenario): Promise<Prediction> {
   }
   const own = POLICY_NAMES.find((policy) => scenario.engine === `bridgekeeper-${policy}`);
   if (own !== undefined) {
-    checkDrafts(scenario);
     return simulateOwn(scenario, own);
   }
   return simulateForeign(scenario, personalityOf(scenario.engine));
@@ -53,11 +52,4 @@ function checkExperts({ flags, model }: Scenario): void {
     const message = `${flag}: ${model.name} has ${least} experts, fewer than ${gpus} GPUs`;
     throw new PlanError('bad-combination', message);
   }
-}
-
-/** A state of constant size cannot go back behind drafts that were wrong. */
-function checkDrafts({ flags, model }: Scenario): void {
-  if (flags.speculation === null || model.stateBytesPerRequest === 0) return;
-  const message = `--speculative-config: ${model.name} has a state that cannot go back`;
-  throw new PlanError('bad-combination', message);
 }

@@ -18,6 +18,7 @@ export interface RowRuns {
   readonly tokenRows: Int32Array;
   readonly positions: Int32Array;
   readonly count: number;
+  readonly isTrial: boolean;
 }
 
 /** Tokens [first, end) of a row whose state begins at `state`. */
@@ -70,6 +71,7 @@ export function causalConv(args: ConvArgs, share: Share): void {
         out[token * channels + channel] = silu(sum);
         [a, b, c] = [b, c, input];
       }
+      if (args.isTrial) continue;
       states[state + channel] = a!;
       states[state + channels + channel] = b!;
       states[state + 2 * channels + channel] = c!;
@@ -93,6 +95,7 @@ const queryScratch = new Scratch();
 const keyScratch = new Scratch();
 const stepScratch = new Scratch();
 const sumScratch = new Scratch();
+let trialState = new Float32Array(0);
 
 const softplus = (x: number) => (x > 20 ? x : Math.log1p(Math.exp(x)));
 
@@ -112,20 +115,31 @@ function unit(
 
 /** For a share of the value heads. */
 export function deltaRule(args: DeltaArgs, share: Share): void {
-  const { valueHeads, keyDim, valueDim } = args;
+  const { valueHeads, keyDim, valueDim, isTrial } = args;
   const size = keyDim * valueDim;
+  if (isTrial && trialState.length < size) trialState = new Float32Array(size);
   const [from, to] = rangeOf(share, valueHeads);
   for (const run of runsOf(args, valueHeads * size)) {
     for (let head = from; head < to; head++) {
-      const state = run.state + head * size;
-      if (run.isFresh) args.states.fill(0, state, state + size);
-      for (let token = run.first; token < run.end; token++) stepHead(args, token, head, state);
+      const own = run.state + head * size;
+      if (isTrial) trialState.set(args.states.subarray(own, own + size));
+      const [states, state] = isTrial ? [trialState, 0] : [args.states, own];
+      if (run.isFresh) states.fill(0, state, state + size);
+      for (let token = run.first; token < run.end; token++) {
+        stepHead(args, token, head, states, state);
+      }
     }
   }
 }
 
-function stepHead(args: DeltaArgs, token: number, head: number, state: number): void {
-  const { states, mixed, gates, decayLog, stepBias, out } = args;
+function stepHead(
+  args: DeltaArgs,
+  token: number,
+  head: number,
+  states: Float32Array,
+  state: number,
+): void {
+  const { mixed, gates, decayLog, stepBias, out } = args;
   const { keyHeads, valueHeads, keyDim, valueDim } = args;
   const keyHead = Math.floor((head * keyHeads) / valueHeads);
   const keys = keyHeads * keyDim;

@@ -111,6 +111,7 @@ export function accept(arrays: AcceptArrays, shape: AcceptShape): void {
     const isTaken: boolean = isFirst || (isOpen && tokens[i] === sampled[i - 1]);
     const token = isTaken ? sampled[i]! : NO_TOKEN;
     const finish: number = isTaken ? take(arrays, shape, row, token) : FINISH.REJECTED;
+    if (!isTaken) lineRows[i] = -1;
     isOpen = finish === FINISH.NONE;
     results[at + RESULT.ROW] = row;
     results[at + RESULT.EPOCH] = rows[row * ROW_WORDS + ROW.EPOCH]!;

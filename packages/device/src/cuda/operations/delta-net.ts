@@ -17,7 +17,7 @@ const MAX_KEY_DIM = 256;
 function rowsParameters(
   launcher: Launcher,
   block: ParameterBlock,
-  { states, rowBytes, layerBytes, tokenRows, positions, count }: RowStates,
+  { states, rowBytes, layerBytes, tokenRows, positions, count, isTrial }: RowStates,
   bytes: number,
 ): ParameterBlock {
   if (layerBytes + bytes > rowBytes) {
@@ -32,7 +32,7 @@ function rowsParameters(
       launcher.address('tokenRows of states', tokenRows, count * WORD),
       launcher.address('positions of states', positions, count * WORD),
     )
-    .ints(count, Math.floor(states.bytes / rowBytes));
+    .ints(count, Math.floor(states.bytes / rowBytes), isTrial ? 1 : 0, 0);
 }
 
 export function launchCausalConv(launcher: Launcher, args: OpArgs['causal-conv']): void {
