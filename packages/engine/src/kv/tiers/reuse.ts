@@ -102,8 +102,8 @@ export class ReuseTable {
   /** Of pages that reach each age, the share that is used again while it has it. */
   #shares(of: number): Float64Array {
     const { returns, waiting } = this.#classes[of]!;
-    // What was used more often returns no less.
-    const least = of === 0 ? null : this.#shares(of - 1);
+    // Until it is known, what was used once more returns like what was not.
+    const lower = of === 0 ? null : this.#shares(of - 1);
     const waits = new Float64Array(BUCKETS);
     waiting.byAge(this.#present, (slots, pages) => {
       waits[bucketOf(slots * FIRST_EDGE_S * 1e9)]! += pages;
@@ -117,7 +117,7 @@ export class ReuseTable {
       reached -= returned + waits[bucket]!;
       const missing = Math.max(0, ENOUGH_PAGES - had);
       // One more: none is sure to return.
-      const believed = least?.[bucket] ?? before;
+      const believed = lower?.[bucket] ?? before;
       before = Math.min(1, (returned + missing * believed) / (had + missing + 1));
       return before;
     });
