@@ -1,3 +1,4 @@
+import { invariant } from '@bridgekeeper/bridge';
 import { DeviceError } from '../../errors.ts';
 import {
   type ExpertGroups,
@@ -8,6 +9,7 @@ import {
   packedBytes,
   routeWorkspace,
 } from '../../ops.ts';
+import type { GpuTraits } from '../core.ts';
 import { STREAM_LINES } from '../kernels/common-variants.ts';
 import type { KernelDefines, KernelName } from '../kernels/kernel-source.ts';
 import type { Launcher } from '../launch/launcher.ts';
@@ -164,13 +166,14 @@ const TILES: readonly Tile[] = [
 ];
 
 /**
- * The tile for lines that are spread evenly: one that most experts' lines fit in, since each
- * further tile reads the weights again.
+ * The tile for lines that are spread evenly, one that most experts' lines fit in, since each
+ * further tile reads the weights again; then smaller ones, the largest first.
  */
-function tileFor(groups: ExpertGroups): Tile {
+function tilesFor(groups: Parameters<typeof meanLines>[0]): readonly Tile[] {
   const mean = meanLines(groups);
   const wanted = mean + Math.sqrt(mean);
-  return TILES.find(({ lines }) => lines >= wanted) ?? TILES.at(-1)!;
+  const best = TILES.findIndex(({ lines }) => lines >= wanted);
+  return TILES.slice(0, best < 0 ? TILES.length : best + 1).toReversed();
 }
 
 /** Inputs of which a lane of experts.cu reads 16 bytes. */
@@ -179,6 +182,8 @@ const LANE_INPUTS = { element: 8, 'fp8-e4m3': 16, mxfp4: 32, int4: 32 } as const
 const LINES_BYTES = 68 * 1024;
 /** A chunk of inputs is a multiple of so many tiles, whose scales are asked for together. */
 const CHUNK_TILES = 4;
+/** What it declares itself, and the system takes of each block's. */
+const OTHER_BYTES = 1536;
 /** As experts.cu has them; lines are at most this much apart beyond their inputs. */
 const LANE_BYTES = 16;
 const WARP_ROWS = 16;
@@ -270,11 +275,9 @@ function launchProduct(
   const input = isOrdered
     ? orderInputs(launcher, inputs, lineCount, operands.input, manyTile)
     : operands.input;
-  const tile = isFew ? FEW_TILE : tileFor(args);
-  const step = CHUNK_TILES * 4 * LANE_INPUTS[format];
-  const fitting = Math.floor(LINES_BYTES / tile.lines / E / step) * step;
-  const chunkInputs = Math.min(Math.ceil(inputs / step) * step, Math.max(fitting, step));
-  const lines = Math.min(tile.lines, assignments);
+  const { gpu } = launcher.core;
+  const stream = manyTile === null ? streamShape(args, gpu) : null;
+  const own = manyTile === null && stream === null ? blockShape(args, gpu) : null;
   const block = launcher.parameters
     .pointers(
       input,
@@ -287,7 +290,8 @@ function launchProduct(
       at.order,
       operands.out,
     )
-    .ints(assignments, topK, experts, inputs, outputs, blockInputs, blockOutputs, chunkInputs)
+    .ints(assignments, topK, experts, inputs, outputs, blockInputs, blockOutputs)
+    .ints(own?.chunkInputs ?? 0)
     .ints(operands.isInterleaved ? 1 : 0, operands.isBehindGate ? 1 : 0)
     .floats(gate.limit, gate.alpha, gate.shift)
     .longs(scaleBytes);
@@ -295,11 +299,12 @@ function launchProduct(
     launchTiles(launcher, kernel, args, { outputs, block, lines: manyTile });
     return;
   }
-  const stream = streamShape(args, launcher.core.gpu);
   if (stream !== null) {
     launcher.launch(`${kernel}_stream`, stream.shape, block, stream.defines);
     return;
   }
+  invariant(own !== null, 'a product that nothing else takes is for experts.cu');
+  const { tile, sharedBytes } = own;
   const tileRows = tile.warps * (kernel === 'expert_gate' ? WARP_ROWS / 2 : WARP_ROWS);
   const defines: KernelDefines = {
     FORMAT: EXPERT_FORMAT[format],
@@ -311,7 +316,7 @@ function launchProduct(
   const shape = {
     grid: [Math.ceil(outputs / tileRows), isFew ? assignments : experts],
     threads: tile.warps * WARP,
-    sharedBytes: ringBytes(args, tile) + lines * (chunkInputs * E + LINE_SKEW_BYTES),
+    sharedBytes,
   } as const;
   launcher.launch(kernel, shape, block, defines);
 }
@@ -354,7 +359,7 @@ function manyTileFor(launcher: Launcher, args: ExpertGroups & ExpertMatrix): Man
 }
 
 /** Whether warps work out the groups themselves, where experts-stream.cu does not take them. */
-function isForFew({ count, topK }: ExpertGroups): boolean {
+function isForFew({ count, topK }: Pick<ExpertGroups, 'count' | 'topK'>): boolean {
   return count * topK <= FEW;
 }
 
@@ -409,11 +414,42 @@ function launchTiles(
   launcher.launch(`${kernel}_tile`, { grid, threads: 2 * lines, sharedBytes }, block, defines);
 }
 
+type BlockSizes = Pick<ExpertGroups, 'count' | 'topK' | 'allExperts'> &
+  Pick<ExpertMatrix, 'format' | 'blockInputs'> & { readonly inputs: number };
+
+/** How experts.cu takes a product. */
+interface BlockShape {
+  readonly tile: Tile;
+  /** Of lines that are in shared memory at once. */
+  readonly chunkInputs: number;
+  readonly sharedBytes: number;
+}
+
+/**
+ * The tile for these lines, or a smaller one where a block has too little shared memory for it.
+ * Throws DeviceError `unsupported` where it has too little for any.
+ */
+export function blockShape(
+  sizes: BlockSizes,
+  { sharedBytesOfBlock }: Pick<GpuTraits, 'sharedBytesOfBlock'>,
+): BlockShape {
+  const { count, topK, format, inputs } = sizes;
+  const step = CHUNK_TILES * 4 * LANE_INPUTS[format];
+  for (const tile of isForFew(sizes) ? [FEW_TILE] : tilesFor(sizes)) {
+    const lines = Math.min(tile.lines, count * topK);
+    const taken = ringBytes(sizes, tile) + lines * LINE_SKEW_BYTES;
+    const room = Math.min(LINES_BYTES, sharedBytesOfBlock - OTHER_BYTES - taken);
+    const fitting = Math.floor(room / tile.lines / E / step) * step;
+    if (fitting < step) continue;
+    const chunkInputs = Math.min(Math.ceil(inputs / step) * step, fitting);
+    return { tile, chunkInputs, sharedBytes: taken + lines * chunkInputs * E };
+  }
+  const what = `experts of ${inputs} inputs in ${format}, blocks of ${sizes.blockInputs}`;
+  throw new DeviceError('unsupported', `${what}: this device has too little shared memory`);
+}
+
 /** What experts.cu has in shared memory before the lines. */
-function ringBytes(
-  { format, inputs, blockInputs }: ExpertMatrix & { readonly inputs: number },
-  { warps, depth }: Tile,
-): number {
+function ringBytes({ format, inputs, blockInputs }: BlockSizes, { warps, depth }: Tile): number {
   const laneBytes = warps * WARP * LANE_BYTES;
   const tiles = depth * 2 * laneBytes;
   if (format === 'element') return tiles;
