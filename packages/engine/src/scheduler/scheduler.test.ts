@@ -97,6 +97,14 @@ describe('Scheduler', () => {
     expect(a.generated).toBe(0);
   });
 
+  it('fails where the device has said all that a row may say, and the row goes on', () => {
+    const { scheduler: s } = scheduler(8);
+    s.add(sequence(range(4), { maxTokens: 2 }));
+    const nothing = { rows: [], promptLogprobs: [] };
+    for (let step = 0; step < 2; step++) s.commit(s.plan(0), nothing, 0);
+    expect(() => s.plan(0)).toThrow('a row ends with the last token that it may have');
+  });
+
   it('ends cancelled sequences, waiting or running, and frees their pages', () => {
     const { scheduler: s, pool } = scheduler(8, { maxRows: 1, prefixCaching: false });
     const [a, b] = [sequence(range(8)), sequence(range(8))];

@@ -201,6 +201,10 @@ export class Scheduler {
     const snapshots = this.#takeSnapshots(prefill);
     const { steps: planSteps, drafts } = planned;
     if (prefill.length + decode.length === 0) {
+      // Nothing would ever come for it: it would be asked for again and again.
+      const isLost = (each: Sequence) =>
+        this.#launched === this.#settled && isPlannedToItsEnd(each);
+      invariant(!this.#running.some(isLost), 'a row ends with the last token that it may have');
       // Prompts may wait for pages from stores: what they have is told with the next launch.
       this.#pageWrites = pageWrites;
       return { prefill, decode, steps: planSteps, drafts, pageWrites: [], grammarWrites: [] };
@@ -816,6 +820,11 @@ const NO_EVENTS: readonly GenerationEvent[] = [];
 const NO_CHUNKS: readonly PrefillChunk[] = [];
 const NO_COPIES: readonly StateCopy[] = [];
 const isCancelled = (sequence: Sequence) => sequence.cancelled;
+
+/** Whether launches were planned for all that it may say. */
+function isPlannedToItsEnd({ phase, computed, lastPosition, cancelled }: Sequence): boolean {
+  return phase === 'decode' && computed >= lastPosition && !cancelled;
+}
 
 /** Tokens of a prompt that can be computed before others arrive. */
 function reachableOf({ awaited, length }: Sequence, pageTokens: number): number {
