@@ -818,7 +818,7 @@ const INT4_EXPERTS: readonly FamilyTraits[] = [
   deepSeekTraits(
     'experts in int4, groups of 32',
     { hidden_size: 192, moe_intermediate_size: 96 },
-    { weights: 'experts in int4' },
+    { weights: 'experts in int4', quick: true },
   ),
 ];
 
